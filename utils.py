@@ -35,13 +35,13 @@ __all__ = [
     "MEAN", "STD", "Digits", "Normalize", "Augment", "crop_centre", "warp",
     "get_trainloader", "get_testloader", "Dataloader",
     # training
-    "GetCorrectPredCount", "train", "test", "get_summary", "print_results",
+    "GetCorrectPredCount", "train", "test", "get_summary", "result", "print_results",
     # what the network gets wrong
     "predict", "get_misclassified", "confusion_matrix", "accuracy_by_digit",
     # pictures
     "show_digits", "data_visualization", "plot_loss", "plot_misclassified",
     "plot_confusion_matrix", "draw_network", "plot_errors",
-]
+]  # fmt: skip
 
 # --- Settings: every environment variable of the course is read here ---------------------------
 
@@ -77,7 +77,7 @@ def get_device():
     try:
         return torch.device(wish)
     except RuntimeError:
-        raise ValueError(f"DEVICE={wish} is not the name of a device: write cpu, mps, cuda or cuda:0") from None
+        raise ValueError(f"DEVICE={wish} is not a device's name, such as cpu, mps, cuda or cuda:0") from None
 
 
 device = get_device()
@@ -398,7 +398,7 @@ class Tally:
         """Take in a batch; look at the results at once on a CPU, now and then on an accelerator."""
         if loss.dim() != 0:
             raise ValueError(
-                f"the criterion must return one number for a batch, got a tensor of shape {list(loss.shape)}: "
+                f"the criterion must return one number, got a tensor of shape {list(loss.shape)}: "
                 'use reduction="mean"'
             )
         self.pending.append((loss.detach(), _count_correct(prediction, target), len(target)))
@@ -478,12 +478,24 @@ def get_summary(Net):
         summary(Net(), input_size=(1, 28, 28), device="cpu")
 
 
+def result(model, test_data, epochs, accuracy, seconds):
+    """What a training run gave, as a line for `print_results`."""
+    return {
+        "network": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epochs": epochs,
+        "data": test_data.source,
+        "accuracy": accuracy,
+        "seconds": seconds,
+    }
+
+
 def print_results(results):
-    """Print a table of trained networks, a line for each dictionary in `results`."""
-    print(f"{'network':<8} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
+    """Print a table of training runs, a line for each `result`."""
+    print(f"{'network':<12} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
     for row in results:
         print(
-            f"{row['network']:<8} {row['parameters']:>10,} {row['epochs']:>6}  {row['data']:<7} "
+            f"{row['network']:<12} {row['parameters']:>10,} {row['epochs']:>6}  {row['data']:<7} "
             f"{row['accuracy']:>7.2f} % {row['seconds']:>7.0f}"
         )
 
@@ -554,7 +566,7 @@ def show_digits(images, titles, columns=4, save=None):
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, title in zip(axes.flat, images, titles):
-        ax.imshow(image.squeeze().cpu(), cmap="gray")
+        ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
         ax.set_title(title, fontsize=11)
     _show(figure, save)
 
@@ -582,6 +594,7 @@ def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
             last = f"{values[-1]:.2f} %" if "%" in unit else f"{values[-1]:.4f}"
             title = f"{title}: {last} after {len(values)} epoch{'s' if len(values) > 1 else ''}"
         ax.set(title=title, xlabel="epoch", ylabel=unit)
+        ax.set_xlim(0.5, max(len(values), 1) + 0.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
     _show(figure, save)
@@ -605,7 +618,7 @@ def plot_confusion_matrix(matrix, save=None):
     """The confusion matrix, its mistakes coloured, with the accuracy of each digit at the right."""
     mistakes = matrix.clone().fill_diagonal_(0)
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
-    ax.imshow(mistakes, cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
+    ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
     for truth in range(10):
         for guess in range(10):
             if count := int(matrix[truth, guess]):
@@ -654,5 +667,6 @@ def plot_errors(errors_by_rate, save=None):
     for ax, (rate, errors) in zip(axes.flat, errors_by_rate.items()):
         ax.plot(errors, color="tab:red")
         ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
+        ax.label_outer()
         ax.grid(alpha=0.3)
     _show(figure, save)

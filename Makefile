@@ -1,0 +1,31 @@
+# `make run` runs the course, `make test` tests it, `make lab` opens it. Each makes the environment first.
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/ready
+
+.PHONY: run test lab notebooks clean
+
+run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
+	$(VENV)/bin/python run.py
+
+test: $(READY)          ## style, unit tests, then both notebooks with little data
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m pytest tests
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb
+
+lab: $(READY)           ## open the course in JupyterLab
+	$(VENV)/bin/python -m jupyter lab
+
+notebooks: $(READY)     ## for maintainers: run the notebooks in place, renewing outputs and pictures
+	$(VENV)/bin/python run.py --in-place
+
+clean:                  ## remove all that the other commands made, but keep the data
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+
+# Touched last: an installation that was interrupted is taken up again.
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@

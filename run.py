@@ -1,0 +1,112 @@
+"""Run both notebooks from top to bottom and print what their networks reached.
+
+    python run.py              executed copies go to runs/, pictures to runs/Test_Images/
+    python run.py --in-place   renew the notebooks' own outputs and Test_Images/ (for maintainers)
+
+The environment variables of the course (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from utils import get_device, get_epochs, get_root, print_results
+
+HERE = Path(__file__).resolve().parent
+LESSONS = ["S5", "S6"]
+
+
+class LiveClient(NotebookClient):
+    """Runs a notebook, and shows in the terminal what its cells print while they run."""
+
+    silent_cell = None
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream" and self.nb.cells[cell_index] is not self.silent_cell:
+            sys.stdout.write(msg["content"]["text"])
+            sys.stdout.flush()
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def run_notebook(lesson, folder):
+    """Execute a notebook with `folder` as its working directory; return it with its results."""
+    notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
+    # An extra cell, not kept, hands over the results that the notebook collected.
+    notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
+    client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
+    client.silent_cell = notebook.cells[-1]
+    try:
+        client.execute()
+    except CellExecutionError:
+        save(notebook, folder / f"{lesson}.failed.ipynb")
+        raise
+    results = json.loads(notebook.cells.pop().outputs[0].text)
+    return notebook, results
+
+
+def tidy(notebook):
+    """Keep of each progress bar only its last state, and of the metadata only what others need."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        merged = []
+        for output in cell.outputs:
+            if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+                merged[-1].text += output.text
+            else:
+                merged.append(output)
+        for output in merged:
+            if output.output_type == "stream":
+                output.text = "\n".join(line.split("\r")[-1] for line in output.text.split("\n"))
+        cell.outputs = merged
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def save(notebook, path):
+    """Write beside the old file first, so that an interruption leaves that one whole."""
+    fresh = path.with_suffix(".tmp")
+    nbformat.write(tidy(notebook), fresh)
+    os.replace(fresh, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
+    folder = HERE if parser.parse_args().in_place else HERE / "runs"
+    try:
+        get_device(), get_epochs(1)
+    except ValueError as error:
+        sys.exit(str(error))
+    folder.mkdir(exist_ok=True)
+
+    # The notebooks find model.py, utils.py and the data wherever they run.
+    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *others])
+    os.environ["MNIST_ROOT"] = str((HERE / get_root()).resolve())
+
+    results = []
+    for lesson in LESSONS:
+        print(f"\n===== {lesson}.ipynb =====\n", flush=True)
+        try:
+            notebook, reached = run_notebook(lesson, folder)
+        except CellExecutionError as error:
+            sys.exit(f"{error}\n{lesson}.ipynb stopped there; see {lesson}.failed.ipynb in {folder}")
+        save(notebook, folder / f"{lesson}.ipynb")
+        results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
+    print("\n===== Results =====\n")
+    print_results(results)
+
+
+if __name__ == "__main__":
+    main()

