@@ -103,6 +103,10 @@ class Digits(Dataset):
     """
 
     def __init__(self, data, targets, transform=None, source="MNIST"):
+        if data.dtype != torch.uint8 or data.shape[1:] != (28, 28):
+            raise ValueError(
+                f"images must be uint8 of shape [N, 28, 28], got {data.dtype} of shape {list(data.shape)}"
+            )
         if len(data) != len(targets):
             raise ValueError(f"there are {len(data)} images but {len(targets)} labels")
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) <= 9:
@@ -412,8 +416,8 @@ class Tally:
         for loss, size in zip(torch.stack(losses).tolist(), sizes):
             if not math.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss became {loss} at batch {self.batches}, so training stops here: a smaller "
-                    "learning rate usually helps, and pixels that are normalised and finite"
+                    f"stopped because the loss became {loss} at batch {self.batches}: a smaller learning "
+                    "rate usually helps, and pixels that are normalised and finite"
                 )
             self.batches += 1
             self.images += size
@@ -509,8 +513,8 @@ def predict(model, device, loader):
     images, labels, probabilities = [], [], []
     with torch.no_grad():
         for data, target in loader:
-            images.append(data)
-            labels.append(target)
+            images.append(data.cpu())
+            labels.append(target.cpu())
             probabilities.append(model(data.to(device)).softmax(dim=1).cpu())
     if not images:
         raise ValueError("the loader is empty: it holds no digits to look at")

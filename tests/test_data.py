@@ -90,6 +90,12 @@ def test_labels_outside_0_to_9_are_refused():
         Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([0]))
 
 
+@pytest.mark.parametrize("images", [torch.zeros(2, 28, 28), torch.zeros(2, 32, 32, dtype=torch.uint8)])
+def test_images_that_are_no_raw_digits_are_refused(images):
+    with pytest.raises(ValueError, match=r"images must be uint8 of shape \[N, 28, 28\], got torch"):
+        Digits(images, torch.tensor([0, 1]))
+
+
 def test_single_digits_subsets_and_plain_dataloaders_work(digits):
     image, label = digits[13]
     assert image.shape == (1, 28, 28) and label == 3

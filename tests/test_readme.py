@@ -48,15 +48,24 @@ def test_every_picture_is_written_by_a_notebook_and_shown_by_the_readme():
 
 def test_environment_variables_are_those_that_utils_reads():
     source = (HERE / "utils.py").read_text(encoding="utf-8")
-    assert set(re.findall(r'environ\.get\("(\w+)"', source)) == {"SMOKE_TEST", "EPOCHS", "MNIST_ROOT", "DEVICE"}
+    assert set(re.findall(r'environ\.get\("(\w+)"', source)) == {
+        "SMOKE_TEST",
+        "EPOCHS",
+        "MNIST_ROOT",
+        "DEVICE",
+    }
     assert all(f"| `{name}" in README for name in ["SMOKE_TEST", "EPOCHS", "MNIST_ROOT", "DEVICE"])
     notebooks = "".join(cell.source for lesson in LESSONS for cell in code_cells(read(lesson)))
     assert "environ" not in notebooks, "the environment is read in utils.py only"
 
 
 def test_error_messages_quoted_in_the_readme_exist():
-    sources = (HERE / "utils.py").read_text(encoding="utf-8") + (HERE / "model.py").read_text(encoding="utf-8")
-    quoted = [row[0] for row in table_rows(README.split("## When something goes wrong")[1].split("\n## ")[0])[2:]]
+    sources = (HERE / "utils.py").read_text(encoding="utf-8") + (HERE / "model.py").read_text(
+        encoding="utf-8"
+    )
+    quoted = [
+        row[0] for row in table_rows(README.split("## When something goes wrong")[1].split("\n## ")[0])[2:]
+    ]
     own = [message for message in quoted if message.startswith("…")]
     assert own and all(message.strip("… ") in sources for message in own)
 
@@ -64,3 +73,10 @@ def test_error_messages_quoted_in_the_readme_exist():
 def test_the_public_names_are_all_there():
     for name in utils.__all__:
         assert hasattr(utils, name), name
+
+
+def test_the_example_says_what_happens(capsys):
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(example.replace("model(torch.zeros", "total = model(torch.zeros"), names := {})
+    assert "Total params: 17,466" in capsys.readouterr().out
+    assert abs(names["total"].item() - 1) < 1e-5
