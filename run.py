@@ -16,8 +16,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from utils import get_device, get_epochs, get_root, print_results
-
 HERE = Path(__file__).resolve().parent
 LESSONS = ["S5", "S6"]
 
@@ -85,7 +83,9 @@ def main():
     parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
     folder = HERE if parser.parse_args().in_place else HERE / "runs"
     try:
-        get_device(), get_epochs(1)
+        import utils  # refuses a DEVICE that is not there
+
+        utils.get_epochs(1)
     except ValueError as error:
         sys.exit(str(error))
     folder.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def main():
     # The notebooks find model.py, utils.py and the data wherever they run.
     others = [path for path in [os.environ.get("PYTHONPATH")] if path]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *others])
-    os.environ["MNIST_ROOT"] = str((HERE / get_root()).resolve())
+    os.environ["MNIST_ROOT"] = str((HERE / utils.get_root()).resolve())
 
     results = []
     for lesson in LESSONS:
@@ -105,8 +105,11 @@ def main():
         save(notebook, folder / f"{lesson}.ipynb")
         results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
     print("\n===== Results =====\n")
-    print_results(results)
+    utils.print_results(results)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; the notebooks are as they were.")

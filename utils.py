@@ -152,10 +152,12 @@ class Augment(Normalize):
     shift:   move by up to so many pixels, in both directions
     zoom:    scale by up to this share, larger or smaller (0.1: from 90 % to 110 %)
     crop:    the probability that only the central 22×22 pixels are kept, scaled back to 28×28
+    smooth:  blend neighbouring pixels, instead of taking the nearest one as torchvision's
+             `RandomRotation` does
     """
 
-    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1):
-        self.degrees, self.shift, self.zoom, self.crop = degrees, shift, zoom, crop
+    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
+        self.degrees, self.shift, self.zoom, self.crop, self.smooth = degrees, shift, zoom, crop, smooth
 
     def distort(self, images):
         chosen = torch.rand(len(images)) < self.crop
@@ -165,7 +167,7 @@ class Augment(Normalize):
         def up_to(limit, *shape):
             return (2 * torch.rand(len(images), *shape) - 1) * limit
 
-        return warp(images, up_to(self.degrees), up_to(self.shift, 2), 1 + up_to(self.zoom))
+        return warp(images, up_to(self.degrees), up_to(self.shift, 2), 1 + up_to(self.zoom), self.smooth)
 
 
 def crop_centre(images, size=22):
@@ -176,7 +178,7 @@ def crop_centre(images, size=22):
     return F.interpolate(centre, size=(full, full), mode="bilinear", align_corners=False)
 
 
-def warp(images, angle, shift, scale):
+def warp(images, angle, shift, scale, smooth=False):
     """Rotate by `angle` degrees counter-clockwise, scale, then shift by (x, y) pixels.
 
     Each image of the batch has its own: angle and scale of shape [N], shift of shape [N, 2].
@@ -187,7 +189,7 @@ def warp(images, angle, shift, scale):
     x, y = (shift * 2 / images.shape[-1]).unbind(1)
     rows = torch.stack([cos, -sin, -cos * x + sin * y, sin, cos, -sin * x - cos * y], dim=1)
     grid = F.affine_grid(rows.view(-1, 2, 3), images.shape, align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear" if smooth else "nearest", align_corners=False)
 
 
 def get_trainloader(batch_size=512, transform=None, root=None, limit=None):
