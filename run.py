@@ -1,6 +1,7 @@
 """Run both notebooks from top to bottom and print what their networks reached.
 
     python run.py              executed copies go to runs/, pictures to runs/Test_Images/
+    python run.py S6           only that lesson
     python run.py --in-place   renew the notebooks' own outputs and Test_Images/ (for maintainers)
 
 The environment variables of the course (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
@@ -38,6 +39,7 @@ def run_notebook(lesson, folder):
     # An extra cell, not kept, hands over the results that the notebook collected.
     notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
+    client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
     client.silent_cell = notebook.cells[-1]
     try:
         client.execute()
@@ -80,8 +82,13 @@ def save(notebook, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
     parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
-    folder = HERE if parser.parse_args().in_place else HERE / "runs"
+    wish = parser.parse_args()
+    folder = HERE if wish.in_place else HERE / "runs"
+    for lesson in wish.lessons:
+        if lesson not in LESSONS:
+            parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")
     try:
         import utils  # refuses a DEVICE that is not there
 
@@ -96,7 +103,7 @@ def main():
     os.environ["MNIST_ROOT"] = str((HERE / utils.get_root()).resolve())
 
     results = []
-    for lesson in LESSONS:
+    for lesson in wish.lessons or LESSONS:
         print(f"\n===== {lesson}.ipynb =====\n", flush=True)
         try:
             notebook, reached = run_notebook(lesson, folder)

@@ -40,6 +40,11 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     assert path.read_text() == "the old one"
 
 
+def test_an_unknown_lesson():
+    done = subprocess.run([sys.executable, HERE / "run.py", "S7"], capture_output=True, text=True)
+    assert done.returncode == 2 and "there is no lesson S7: choose from S5, S6" in done.stderr
+
+
 @pytest.mark.parametrize(("name", "value"), [("EPOCHS", "none"), ("DEVICE", "abacus")])
 def test_wrong_settings_get_one_sentence(name, value):
     done = subprocess.run(
