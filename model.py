@@ -14,8 +14,8 @@ from torch import nn
 __all__ = ["Net", "NetGAP", "NetFC", "torch", "nn", "F"]
 
 
-def check_images(images):
-    """Say in one sentence what is wrong with a batch that the networks cannot take."""
+def check_images(images, network):
+    """Say in one sentence what is wrong with a batch that the network cannot take."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"expected a tensor of images, got {type(images).__name__}")
     if images.shape[1:] != (1, 28, 28):
@@ -27,6 +27,9 @@ def check_images(images):
             f"expected normalised float images, got {images.dtype}: "
             "divide by 255, subtract 0.1307 and divide by 0.3081 first"
         )
+    weights = next(network.parameters()).dtype
+    if images.dtype == torch.float64 != weights:
+        raise TypeError(f"expected {weights} images, like the weights, got torch.float64: use images.float()")
 
 
 class DigitNet(nn.Module):
@@ -57,7 +60,7 @@ class Net(DigitNet):
         self.fc2 = nn.Linear(50, 10)
 
     def forward(self, x):
-        check_images(x)
+        check_images(x, self)
         x = F.relu(self.conv1(x))                    # 28×28 →  32 maps of 26×26
         x = F.relu(F.max_pool2d(self.conv2(x), 2))   # 24×24 →  64 maps of 12×12
         x = F.relu(self.conv3(x))                    #         128 maps of 10×10
@@ -91,7 +94,7 @@ class NetGAP(DigitNet):
         self.average = nn.AvgPool2d(6)               # ... whose mean is that digit's score
 
     def forward(self, x):
-        check_images(x)
+        check_images(x, self)
         x = self.transition1(self.block1(x))
         x = self.transition2(self.block2(x))
         x = self.average(self.classes(self.block3(x)))
@@ -120,7 +123,7 @@ class NetFC(DigitNet):
         self.fc = nn.Linear(4 * 4 * 16, 10)
 
     def forward(self, x):
-        check_images(x)
+        check_images(x, self)
         x = self.bn1(F.relu(self.conv1(x)))
         x = self.bn2(F.relu(self.conv2(x)))
         x = self.drop1(self.pool1(x))

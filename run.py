@@ -85,6 +85,7 @@ def main():
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
     parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
     wish = parser.parse_args()
+    sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
     folder = HERE if wish.in_place else HERE / "runs"
     for lesson in wish.lessons:
         if lesson not in LESSONS:
@@ -119,4 +120,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped; the notebooks are as they were.")
+        sys.exit("\nStopped.")

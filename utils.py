@@ -6,10 +6,12 @@ Like `model.py` it works alone: copy it beside your own notebook and `from utils
 import contextlib
 import ctypes
 import functools
+import hashlib
 import http.client
 import math
 import os
 import queue
+import shutil
 import socket
 import tempfile
 import threading
@@ -72,12 +74,11 @@ def get_device():
     if torch.cuda.is_available():
         found.insert(0, "cuda")
     wish = os.environ.get("DEVICE") or found[0]
-    if wish.split(":")[0] not in found:
+    kind, _, number = wish.partition(":")
+    available = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in found or (":" in wish and not (number.isdecimal() and int(number) < available)):
         raise ValueError(f"DEVICE={wish} is not a device of this machine, which has: {', '.join(found)}")
-    try:
-        return torch.device(wish)
-    except RuntimeError:
-        raise ValueError(f"DEVICE={wish} is not a device's name, such as cpu, mps, cuda or cuda:0") from None
+    return torch.device(wish)
 
 
 device = get_device()
@@ -125,6 +126,7 @@ class Digits(Dataset):
 
     def __getitems__(self, indices):
         """The (image, label) pairs of a whole batch; a DataLoader calls this once a batch."""
+        indices = [int(index) for index in indices]
         images, labels = self.data[indices], self.targets[indices]
         if isinstance(self.transform, Normalize):
             images = self.transform(images)
@@ -214,7 +216,7 @@ def Dataloader(batch_size=512):
 
 
 def _get_loader(is_train, batch_size, transform, root, limit):
-    for name, value in {"batch_size": batch_size, "limit": limit or 1}.items():
+    for name, value in {"batch_size": batch_size, "limit": 1 if limit is None else limit}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} is not possible: it must be a whole number from 1 up")
     if limit is None and is_smoke_test():
@@ -258,7 +260,10 @@ def _why_no_mnist(root):
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix="download-", dir=Path(root, "MNIST"))
+        _remove_old_downloads(folder.parent)
+        scratch = tempfile.TemporaryDirectory(
+            prefix="download-", dir=folder.parent, ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise OSError(
             f"MNIST is not complete under {root}, and nothing can be written there ({error.strerror}): "
@@ -275,6 +280,13 @@ def _why_no_mnist(root):
     return reason
 
 
+def _remove_old_downloads(folder):
+    """What killed downloads have left; a young one may belong to another notebook."""
+    for old in folder.glob("download-*"):
+        if time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def _is_whole(folder):
     return all(check_integrity(folder / name, md5) for name, md5 in MNIST_FILES.items())
 
@@ -286,27 +298,30 @@ def _download(scratch, folder):
         return "there is no whole copy in the data folder and no mirror answers"
     others = [other for other in datasets.MNIST.mirrors if other != mirror]
     Mirrored = type("MNIST", (datasets.MNIST,), {"mirrors": [mirror, *others]})
+    fresh = Path(scratch, "MNIST", "raw")
     try:
         with _socket_timeout(MIRROR_PATIENCE):  # torchvision would wait for ever
             Mirrored(scratch, download=True)
+        if not _is_whole(fresh):
+            return "the download arrived damaged"
+        for name in MNIST_FILES:
+            os.replace(fresh / name, folder / name)
     except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
         return f"the download broke off ({str(error).splitlines()[0] if str(error) else error!r})"
-    fresh = Path(scratch, "MNIST", "raw")
-    if not _is_whole(fresh):
-        return "the download arrived damaged"
-    for name in MNIST_FILES:
-        os.replace(fresh / name, folder / name)
     return None
 
 
 def _first_mirror_to_answer():
-    """Ask all mirrors at once; None if none has answered after MIRROR_PATIENCE seconds."""
+    """Ask all mirrors for the smallest file; None if none has sent it after MIRROR_PATIENCE seconds."""
     answers = queue.SimpleQueue()
+    name = "t10k-labels-idx1-ubyte.gz"
+    md5 = dict(datasets.MNIST.resources)[name]
 
     def ask(mirror):
         try:
-            urllib.request.urlopen(mirror + "t10k-labels-idx1-ubyte.gz", timeout=MIRROR_PATIENCE).close()
-            answers.put(mirror)
+            with urllib.request.urlopen(mirror + name, timeout=MIRROR_PATIENCE) as response:
+                is_right = hashlib.md5(response.read(), usedforsecurity=False).hexdigest() == md5
+            answers.put(mirror if is_right else None)
         except (OSError, ValueError, http.client.HTTPException):
             answers.put(None)
 
@@ -351,14 +366,13 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None):
 
     A `scheduler`, if there is one, takes a step after every batch (`OneCycleLR` wants that).
     """
-    speed_up(model, device)
     model.train()
     tally = Tally(device, criterion)
-    with tqdm(total=len(train_loader)) as bar:
+    with fast_layout(model, device), tqdm(total=len(train_loader)) as bar:
         for data, target in train_loader:
             optimizer.zero_grad()
-            prediction = model(data.to(device, non_blocking=True))
-            target = check_labels(target, prediction).to(device, non_blocking=True)
+            prediction = model(_move(data, device))
+            target = _move(check_labels(target, prediction), device)
             loss = criterion(prediction, target)
             tally.add(prediction, target, loss)
             loss.backward()
@@ -376,10 +390,10 @@ def test(model, device, test_loader, criterion):
     """Measure without training; print the result and return (accuracy in %, mean loss)."""
     model.eval()
     tally = Tally(device, criterion)
-    with torch.no_grad():
+    with fast_layout(model, device), torch.no_grad():
         for data, target in test_loader:
-            prediction = model(data.to(device, non_blocking=True))
-            target = check_labels(target, prediction).to(device, non_blocking=True)
+            prediction = model(_move(data, device))
+            target = _move(check_labels(target, prediction), device)
             tally.add(prediction, target, criterion(prediction, target))
     accuracy, mean_loss = tally.result()
     print(
@@ -394,7 +408,8 @@ class Tally:
 
     def __init__(self, device, criterion):
         self.is_cpu = torch.device(device).type == "cpu"
-        self.losses_are_sums = getattr(criterion, "reduction", "mean") == "sum"
+        keywords = getattr(criterion, "keywords", {})  # of a functools.partial
+        self.losses_are_sums = "sum" in (getattr(criterion, "reduction", None), keywords.get("reduction"))
         self.images = self.correct = self.batches = 0
         self.loss_sum = self.last_loss = 0.0
         self.pending = []  # what the device may still be computing
@@ -442,11 +457,23 @@ class Tally:
         return 100 * self.correct / self.images, self.loss_sum / self.images
 
 
-def speed_up(model, device):
-    """Make training on a CPU faster; the results stay the same but for rounding."""
-    if torch.device(device).type == "cpu":
-        model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like pixels
+def _move(tensor, device):
+    # Only CUDA can copy safely in the background while Python goes on.
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
+@contextlib.contextmanager
+def fast_layout(model, device):
+    """Make a CPU compute faster in this block; the results stay the same but for rounding."""
+    usable = torch.device(device).type == "cpu" and all(p.dim() < 5 for p in model.parameters())
+    if usable:
         _keep_freed_memory()
+        model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like numbers
+    try:
+        yield
+    finally:
+        if usable:
+            model.to(memory_format=torch.contiguous_format)
 
 
 @functools.lru_cache
@@ -516,8 +543,8 @@ def predict(model, device, loader):
     with torch.no_grad():
         for data, target in loader:
             images.append(data.cpu())
-            labels.append(target.cpu())
             probabilities.append(model(data.to(device)).softmax(dim=1).cpu())
+            labels.append(check_labels(target.cpu(), probabilities[-1]))
     if not images:
         raise ValueError("the loader is empty: it holds no digits to look at")
     return torch.cat(images), torch.cat(labels), torch.cat(probabilities)

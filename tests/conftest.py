@@ -1,8 +1,11 @@
 """What the tests share: quiet surroundings, a small set of digits, and pictures that are caught."""
 
+import os
+
 import matplotlib
 
 matplotlib.use("agg")
+os.environ.pop("TQDM_DISABLE", None)  # the progress bar is tested too
 
 import matplotlib.pyplot as plt
 import pytest

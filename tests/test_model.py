@@ -125,6 +125,7 @@ def test_average_pooling_is_the_mean_over_the_last_maps():
         (torch.zeros(1, 28, 28), ValueError, "[1, 28, 28]", "[N, 1, 28, 28]"),
         (torch.zeros(2, 784), ValueError, "[2, 784]", "[N, 1, 28, 28]"),
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), TypeError, "torch.uint8", "float"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.float64), TypeError, "torch.float64", "images.float()"),
         ([[0.0] * 784], TypeError, "list", "tensor"),
     ],
 )

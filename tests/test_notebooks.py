@@ -105,7 +105,7 @@ def colab(tmp_path, monkeypatch):
     def run(command, **keywords):
         commands.append(command)
         if command[0] == "git":
-            return real_run(command, **keywords, stderr=subprocess.DEVNULL)
+            real_run(command, **keywords, stderr=subprocess.DEVNULL)
 
     monkeypatch.setattr(subprocess, "run", run)
     return commands
@@ -118,7 +118,7 @@ def first_cell(lesson, repository):
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and node.targets[0].id == "REPOSITORY"
     ]
-    return source.replace(address, str(repository))
+    return source.replace(address, Path(repository).as_posix())
 
 
 @each_lesson

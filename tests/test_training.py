@@ -44,7 +44,7 @@ def test_device_is_the_fastest_there_is(monkeypatch):
     assert utils.get_device() == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda", "CPU", "cpu:one"])
+@pytest.mark.parametrize("name", ["gpu", "cuda", "CPU", "cpu:one", "cpu:1"])
 def test_an_unknown_device_gets_one_sentence(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("DEVICE", name)
@@ -89,6 +89,7 @@ CRITERIA = {
     "function": F.nll_loss,
     "other function": F.cross_entropy,
     "sum": nn.NLLLoss(reduction="sum"),
+    "partial sum": functools.partial(F.nll_loss, reduction="sum"),
 }
 
 
@@ -163,13 +164,37 @@ def test_train_and_test_set_their_modes():
     assert modes == [(True, True)] * 3 + [(False, False)] * 3
 
 
-def test_speed_up_does_not_change_the_answers():
+def test_the_fast_layout_changes_neither_answers_nor_the_model():
     layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8 * 24 * 24, 10)
     model = nn.Sequential(*layers)
     images = torch.randn(4, 1, 28, 28)
     before = model(images)
-    utils.speed_up(model, "cpu")
-    torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
+    with utils.fast_layout(model, "cpu"):
+        assert model[2].weight.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model(images), before)
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+def test_networks_with_3d_convolutions_train_too():
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 2, (1, 3, 3)), nn.Flatten(), nn.Linear(1352, 10)
+    )
+    utils.train(model, "cpu", uneven_loader(), sgd(model), nn.CrossEntropyLoss())
+
+
+def test_an_accelerators_results_are_looked_at_late_but_completely():
+    """The tally of an accelerator, fed with a CPU's numbers."""
+    tally = utils.Tally("cuda", F.nll_loss)
+    tally.next_look = float("inf")
+    answers = torch.eye(10)
+    for size, loss in [(10, 2.0), (5, 5.0)]:
+        tally.add(answers[:size], torch.zeros(size, dtype=torch.long), torch.tensor(loss))
+    assert tally.images == 0 and len(tally.pending) == 2
+    assert tally.result() == pytest.approx((100 * 2 / 15, (10 * 2.0 + 5 * 5.0) / 15))
+    tally.add(answers, torch.zeros(10, dtype=torch.long), torch.tensor(float("inf")))
+    with pytest.raises(FloatingPointError, match="the loss became inf at batch 2"):
+        tally.result()
 
 
 # --- Wrong input -------------------------------------------------------------------------------
@@ -202,6 +227,8 @@ def test_impossible_labels(wrong):
     loader.dataset.tensors[1][7] = wrong
     with pytest.raises(ValueError, match="labels must be from 0 to 9"):
         utils.test(Linear(), "cpu", loader, F.nll_loss)
+    with pytest.raises(ValueError, match="labels must be from 0 to 9"):
+        utils.confusion_matrix(Linear(), "cpu", loader)
 
 
 def test_a_criterion_that_returns_no_single_number():
