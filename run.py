@@ -22,12 +22,10 @@ LESSONS = ["S5", "S6"]
 
 
 class LiveClient(NotebookClient):
-    """Runs a notebook, and shows in the terminal what its cells print while they run."""
-
-    silent_cell = None
+    """Runs a notebook, and shows in the terminal what all cells but the last print while they run."""
 
     def output(self, outs, msg, display_id, cell_index):
-        if msg["msg_type"] == "stream" and self.nb.cells[cell_index] is not self.silent_cell:
+        if msg["msg_type"] == "stream" and cell_index < len(self.nb.cells) - 1:
             sys.stdout.write(msg["content"]["text"])
             sys.stdout.flush()
         return super().output(outs, msg, display_id, cell_index)
@@ -36,14 +34,14 @@ class LiveClient(NotebookClient):
 def run_notebook(lesson, folder):
     """Execute a notebook with `folder` as its working directory; return it with its results."""
     notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
-    # An extra cell, not kept, hands over the results that the notebook collected.
+    # An extra last cell, neither shown nor kept, hands over the results that the notebook collected.
     notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
-    client.silent_cell = notebook.cells[-1]
     try:
         client.execute()
     except CellExecutionError:
+        notebook.cells.pop()
         save(notebook, folder / f"{lesson}.failed.ipynb")
         raise
     results = json.loads(notebook.cells.pop().outputs[0].text)

@@ -540,10 +540,10 @@ def predict(model, device, loader):
     """Show the network every digit: (images, labels, probabilities [N, 10]), all on the CPU."""
     model.eval()
     images, labels, probabilities = [], [], []
-    with torch.no_grad():
+    with fast_layout(model, device), torch.no_grad():
         for data, target in loader:
             images.append(data.cpu())
-            probabilities.append(model(data.to(device)).softmax(dim=1).cpu())
+            probabilities.append(model(_move(data, device)).softmax(dim=1).cpu())
             labels.append(check_labels(target.cpu(), probabilities[-1]))
     if not images:
         raise ValueError("the loader is empty: it holds no digits to look at")

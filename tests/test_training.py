@@ -2,6 +2,8 @@
 
 import functools
 import re
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision import datasets, transforms
 
 import utils
 from utils import GetCorrectPredCount
@@ -287,8 +290,6 @@ data_visualization(train_loader)
 
 
 def datasets_fake():
-    from torchvision import datasets, transforms
-
     return datasets.FakeData(64, (1, 28, 28), 10, transforms.Compose([transforms.ToTensor(), first_channel]))
 
 
@@ -306,9 +307,6 @@ def test_get_summary_leaves_the_random_state(capsys):
 
 
 def test_utils_works_alone(tmp_path):
-    import shutil
-    import subprocess
-
     shutil.copy(utils.__file__, tmp_path)
     code = "from utils import *; print(device, plt, nn, optim, F, get_device(), train, test, plot_loss)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
