@@ -1,4 +1,4 @@
-"""The networks of the course: `Net` (lesson 5), `NetGAP` and `NetFC` (lesson 6).
+"""The networks of the course: `Net` (lesson 5), `NetGAP`, `NetFC` and the tiny `NetMini` (lesson 6).
 
 Each takes a batch of normalised 28×28 digits, a float tensor of shape [N, 1, 28, 28], and returns
 the logarithms of ten probabilities for each digit, a tensor of shape [N, 10].
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Net", "NetGAP", "NetFC", "torch", "nn", "F"]
+__all__ = ["Net", "NetGAP", "NetFC", "NetMini", "torch", "nn", "F"]
 
 
 def check_images(images, network):
@@ -132,3 +132,28 @@ class NetFC(DigitNet):
         x = self.drop2(self.pool2(x))
         x = self.bn5(F.relu(self.conv5(x)))
         return F.log_softmax(self.fc(x.flatten(1)), dim=1)
+
+
+def convolution(inputs, outputs):
+    """A 3×3 convolution, batch norm and ReLU; batch norm adds its own bias, so the convolution has none."""
+    return [nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+class NetMini(DigitNet):
+    """The smallest: six convolutions of 10 to 12 maps, without padding; 5,797 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.block1 = nn.Sequential(                 # 28×28 → 24×24, halved to 12×12
+            *convolution(1, 10), *convolution(10, 10), nn.MaxPool2d(2),
+        )
+        self.block2 = nn.Sequential(                 # 12×12 → 4×4
+            *convolution(10, 12), *convolution(12, 11), *convolution(11, 11), *convolution(11, 12),
+        )
+        self.average = nn.AvgPool2d(4)               # one number for each of the 12 maps
+        self.classes = nn.Linear(12, 10)
+
+    def forward(self, x):
+        check_images(x, self)
+        x = self.average(self.block2(self.block1(x)))
+        return F.log_softmax(self.classes(x.flatten(1)), dim=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import model as networks
-from model import Net, NetFC, NetGAP
+from model import Net, NetFC, NetGAP, NetMini
 
 MODEL_PY = Path(networks.__file__)
 
@@ -18,6 +18,7 @@ ROWS = {
     Net: [320, 18496, 73856, 295168, 204850, 510],
     NetGAP: [160, 0, 32, 4640, 0, 64, 0, 264, 0, 1168, 0, 32, 4640, 0, 64, 264, 0, 1168, 0, 4640, 0, 330, 0],
     NetFC: [320, 64, 9248, 64, 0, 0, 264, 16, 6432, 64, 0, 0, 528, 32, 2570],
+    NetMini: [90, 20, 0, 900, 20, 0, 0, 1080, 24, 0, 1188, 22, 0, 1089, 22, 0, 1188, 24, 0, 0, 130],
 }
 LAYERS = {
     Net: "Conv2d " * 4 + "Linear " * 2,
@@ -26,11 +27,15 @@ LAYERS = {
     "Conv2d ReLU Conv2d ReLU Conv2d AvgPool2d",
     NetFC: "Conv2d BatchNorm2d Conv2d BatchNorm2d MaxPool2d Dropout Conv2d BatchNorm2d "
     "Conv2d BatchNorm2d MaxPool2d Dropout Conv2d BatchNorm2d Linear",
+    NetMini: "Conv2d BatchNorm2d ReLU " * 2
+    + "MaxPool2d "
+    + "Conv2d BatchNorm2d ReLU " * 4
+    + "AvgPool2d Linear",
 }
-TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602}
-MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74"}
+TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797}
+MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35"}
 
-each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC])
+each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
 
 
 def table_rows(text):
