@@ -8,7 +8,9 @@ import ctypes
 import functools
 import hashlib
 import http.client
+import json
 import math
+import operator
 import os
 import queue
 import shutil
@@ -43,6 +45,8 @@ __all__ = [
     # pictures
     "show_digits", "data_visualization", "plot_loss", "plot_misclassified",
     "plot_confusion_matrix", "draw_network", "plot_errors",
+    # the course's own measurements
+    "get_measurements", "plot_seeds", "plot_accuracy_and_size",
 ]  # fmt: skip
 
 # --- Settings: every environment variable of the course is read here ---------------------------
@@ -361,17 +365,20 @@ def _count_correct(prediction, labels):
     return prediction.argmax(dim=1).eq(labels).sum()  # stays on the device: nothing waits for it
 
 
-def train(model, device, train_loader, optimizer, criterion, scheduler=None):
+def train(model, device, train_loader, optimizer, criterion, scheduler=None, half_precision=False):
     """Train for one epoch; return (accuracy in %, mean loss) over the images of the epoch.
 
-    A `scheduler`, if there is one, takes a step after every batch (`OneCycleLR` wants that).
+    scheduler:       takes a step after every batch, if there is one (`OneCycleLR` wants that)
+    half_precision:  lets the convolutions round to 16 bits where that makes the processor faster
     """
     model.train()
     tally = Tally(device, criterion)
     with fast_layout(model, device), tqdm(total=len(train_loader)) as bar:
         for data, target in train_loader:
             optimizer.zero_grad()
-            prediction = model(_move(data, device))
+            with bfloat16(half_precision and is_faster_with_bfloat16(device)):
+                prediction = model(_move(data, device))
+            prediction = prediction.float() if prediction.dtype == torch.bfloat16 else prediction
             target = _move(check_labels(target, prediction), device)
             loss = criterion(prediction, target)
             tally.add(prediction, target, loss)
@@ -487,6 +494,17 @@ def _keep_freed_memory():
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_faster_with_bfloat16(device):
+    """Whether this processor multiplies 16-bit numbers (bfloat16) faster than 32-bit ones."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch cannot tell
+    return torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
+
+
+def bfloat16(wanted):
+    """Convolutions and linear layers round their numbers to 16 bits in this block, if wanted."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted)
 
 
 def check_labels(labels, prediction):
@@ -702,4 +720,75 @@ def plot_errors(errors_by_rate, save=None):
         ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
         ax.label_outer()
         ax.grid(alpha=0.3)
+    _show(figure, save)
+
+
+# --- The course's own measurements: several seeds of each network, kept in benchmarks/results ---
+
+
+def get_measurements():
+    """What the networks reached on MNIST's test set: (ours, published), the smallest network first.
+
+    Ours have a network, its parameters and epochs, and the accuracies of all seeds; the published
+    ones have a label, parameters and one accuracy.
+    """
+    folder = Path(__file__).resolve().parent / "benchmarks" / "results"
+    if not (folder / "published.json").exists():
+        print(f"There are no measurements in {folder}: they come with the course's repository.")
+        return [], []
+    ours = []
+    for path in folder.glob("accuracy-*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        network, _, recipe = record["network"].partition("-")
+        ours.append(
+            {
+                "network": f"{network}, {recipe} recipe" if recipe else network,
+                "parameters": record["parameters"],
+                "epochs": record["recipe"]["epochs"],
+                "accuracies": [100 * run["correct"] / run["images"] for run in record["runs"]],
+            }
+        )
+    published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
+    by_size = operator.itemgetter("parameters")
+    return sorted(ours, key=by_size), sorted(published, key=by_size)
+
+
+def plot_seeds(ours, save=None):
+    """A line for each network: its accuracy from every seed, and their mean ± standard deviation."""
+    if not ours:
+        return
+    figure, ax = plt.subplots(figsize=(9, 1.2 + 0.75 * len(ours)), layout="constrained")
+    for height, row in enumerate(ours):
+        accuracies = torch.tensor(row["accuracies"], dtype=torch.float64)
+        mean, spread = accuracies.mean(), accuracies.std(correction=1) if len(accuracies) > 1 else 0.0
+        ax.errorbar(mean, height, xerr=spread, fmt="D", color="tab:blue", capsize=5, zorder=2)
+        ax.scatter(accuracies, [height] * len(accuracies), s=40, color="tab:orange", alpha=0.6, zorder=3)
+        ax.text(mean, height + 0.22, f"{mean:.2f} ± {spread:.2f} %", ha="center", fontsize=10)
+    names = [f"{row['network']}\n{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
+    ax.set_yticks(range(len(ours)), names)
+    ax.set(xlabel="test accuracy after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
+    ax.set_title("Every dot is one seed; the diamonds are means, with one standard deviation")
+    ax.grid(axis="x", alpha=0.3)
+    _show(figure, save)
+
+
+def plot_accuracy_and_size(ours, published, save=None):
+    """Test accuracy against the number of parameters: ours with error bars, and published figures."""
+    if not ours:
+        return
+    figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+    for row in published:
+        ax.scatter(row["parameters"], row["accuracy"], marker="x", s=60, color="tab:gray")
+        place = {"xytext": (0, -16), "textcoords": "offset points"}
+        ax.annotate(row["label"], (row["parameters"], row["accuracy"]), ha="center", fontsize=8, **place)
+    for row in ours:
+        accuracies = torch.tensor(row["accuracies"], dtype=torch.float64)
+        mean, spread = accuracies.mean(), accuracies.std(correction=1) if len(accuracies) > 1 else 0.0
+        ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
+        place = {"xytext": (0, 18), "textcoords": "offset points"}
+        ax.annotate(row["network"], (row["parameters"], mean), ha="center", weight="bold", **place)
+    ax.set_xscale("log")
+    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(3500, 1_100_000))
+    ax.set_title("This course (dots: mean of several seeds) and published single runs (crosses)")
+    ax.grid(alpha=0.3)
     _show(figure, save)

@@ -1,5 +1,6 @@
 """Training, measuring and the settings that notebooks read from the environment."""
 
+import copy
 import functools
 import re
 import shutil
@@ -177,6 +178,60 @@ def test_the_fast_layout_changes_neither_answers_nor_the_model():
         torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
     assert torch.equal(model(images), before)
     assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+def test_half_precision_rounds_only_where_it_is_faster(monkeypatch):
+    kinds = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 10, 28)
+
+        def forward(self, x):
+            x = self.conv(x)
+            kinds.append(x.dtype)
+            return x.flatten(1)
+
+    model = Spy()
+    train = functools.partial(utils.train, model, "cpu", uneven_loader(), sgd(model), F.cross_entropy)
+    for able, wish, kind in [
+        (True, True, torch.bfloat16),
+        (True, False, torch.float32),
+        (False, True, torch.float32),
+    ]:
+        monkeypatch.setattr(utils, "is_faster_with_bfloat16", lambda device, able=able: able)
+        _, loss = train(half_precision=wish)
+        assert set(kinds) == {kind} and loss > 0
+        kinds.clear()
+    assert model.conv.weight.dtype == model.conv.weight.grad.dtype == torch.float32
+    utils.test(model, "cpu", uneven_loader(), F.cross_entropy)
+    assert set(kinds) == {torch.float32}, "testing never rounds"
+
+
+def test_bfloat16_is_for_processors_that_say_so(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert utils.is_faster_with_bfloat16("cpu") and not utils.is_faster_with_bfloat16("cuda")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not utils.is_faster_with_bfloat16("cpu")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not utils.is_faster_with_bfloat16("cpu"), "an older PyTorch"
+
+
+def test_half_precision_learns_like_full_precision():
+    """One step from the same weights: the gradients differ by rounding only."""
+    layers = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 10, 13), nn.Flatten()]
+    model = nn.Sequential(*layers)
+    twin = copy.deepcopy(model)
+    loader = uneven_loader(10)
+    before = torch.cat([parameter.flatten() for parameter in model.parameters()])
+    for network, half in [(model, True), (twin, False)]:
+        utils.train(network, "cpu", loader, sgd(network, 0.1), F.cross_entropy, half_precision=half)
+    step, exact = (
+        torch.cat([parameter.detach().flatten() for parameter in network.parameters()]) - before
+        for network in (model, twin)
+    )
+    assert F.cosine_similarity(step, exact, dim=0) > 0.999
 
 
 def test_networks_with_3d_convolutions_train_too():
