@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/ready
 
-.PHONY: run test lab notebooks clean
+.PHONY: run test lab bench notebooks clean
 
 run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
 	$(VENV)/bin/python run.py
@@ -17,6 +17,11 @@ test: $(READY)          ## style, unit tests, then both notebooks with little da
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
+
+bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; keeps them in runs/bench
+	rm -rf runs/bench
+	EPOCHS=1 $(VENV)/bin/python benchmarks/accuracy.py --net NetMini --seeds 2 --out runs/bench
+	$(VENV)/bin/python benchmarks/speed.py --net NetGAP --rounds 1 --batches 60 --out runs/bench
 
 notebooks: $(READY)     ## for maintainers: run the notebooks in place, renewing outputs and pictures
 	$(VENV)/bin/python run.py --in-place

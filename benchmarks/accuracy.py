@@ -1,0 +1,135 @@
+"""Train a network with its recipe from several seeds; the accuracy after the last epoch counts.
+
+    python benchmarks/accuracy.py --net NetGAP --seeds 5
+    python benchmarks/accuracy.py --net NetGAP --seeds 2 --validate --change epochs=18 peak=0.2
+
+Each finished run is kept in the folder of results at once: an interrupted command goes on there.
+The environment variables of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (which
+changes the recipe, so name another folder with --out).
+"""
+
+import argparse
+import ast
+import contextlib
+import io
+import statistics
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import records
+import training
+import utils
+from recipes import RECIPES
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--net", required=True, choices=RECIPES, help="the network, or its short recipe")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)")
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="train on 5/6 of the training digits, measure on the others;\nthe test digits stay untouched",
+    )
+    parser.add_argument(
+        "--change",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the recipe; only with --validate",
+    )
+    parser.add_argument("--checkpoint", type=Path, help="keep the weights of seed 0 in this file")
+    parser.add_argument(
+        "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
+    )
+    wish = parser.parse_args()
+    if wish.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    if wish.change and not wish.validate:
+        parser.error("a recipe is chosen on validation digits: --change needs --validate")
+    return wish, parser
+
+
+def changed(recipe, changes):
+    """The recipe with the changes of the command line; ValueError says what is wrong with them."""
+    kinds = {field.name: field.type for field in fields(recipe)}
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in kinds:
+            raise ValueError(f"a recipe has no {name!r}: choose from {', '.join(kinds)}")
+        try:
+            value = kinds[name](ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError):
+            raise ValueError(f"{text!r} is no value for {name}: it wants a {kinds[name].__name__}") from None
+        recipe = replace(recipe, **{name: value})
+    return recipe
+
+
+def measure(model, loader):
+    """(right answers, images, mean loss), computed with full precision and printing nothing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        accuracy, loss = utils.test(model, utils.device, loader, torch.nn.NLLLoss())
+    images = len(loader.dataset)
+    return round(accuracy * images / 100), images, loss
+
+
+def report(record):
+    """Print a line for each run, then their mean and standard deviation."""
+    accuracies = [100 * run["correct"] / run["images"] for run in record["runs"]]
+    for run, accuracy in zip(record["runs"], accuracies):
+        print(f"seed {run['seed']}: {accuracy:.2f} %  loss {run['loss']:.4f}  {run['seconds']:.0f} s")
+    spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
+    print(
+        f"{record['network']}, {record['parameters']:,} parameters, {record['measured_on']}: "
+        f"{statistics.mean(accuracies):.3f}{spread} % over {len(accuracies)} seed(s)"
+    )
+
+
+def main():
+    wish, parser = parse()
+    try:
+        recipe = changed(RECIPES[wish.net], wish.change)
+        recipe = replace(recipe, epochs=utils.get_epochs(recipe.epochs))
+    except ValueError as error:
+        parser.error(str(error))
+    train_loader, test_loader = training.loaders(recipe, wish.validate)
+    name = "-".join(["validation" if wish.validate else "accuracy", wish.net, *wish.change])
+    path = wish.out / f"{name}.json"
+    identity = {
+        "network": wish.net,
+        "parameters": sum(p.numel() for p in training.build(wish.net, recipe).parameters()),
+        "data": train_loader.dataset.source,
+        "measured_on": f"{len(test_loader.dataset):,} {'validation' if wish.validate else 'test'} digits",
+        "recipe": asdict(recipe),
+        "versions": records.versions(),
+        "machine": records.machine(utils.device),
+    }
+    record = records.load(path, identity)
+    done = {run["seed"] for run in record["runs"]}
+    print(f"{wish.net}: {recipe.describe()}")
+    for seed in tqdm(range(wish.seeds), desc=wish.net, unit="seed"):
+        if seed in done:
+            continue
+        model, seconds = training.fit(wish.net, recipe, seed, train_loader)
+        correct, images, loss = measure(model, test_loader)
+        record["runs"].append(
+            {"seed": seed, "correct": correct, "images": images, "loss": loss, "seconds": round(seconds, 1)}
+        )
+        record["runs"].sort(key=lambda run: run["seed"])
+        if seed == 0 and wish.checkpoint:
+            wish.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.state_dict(), wish.checkpoint)
+        records.save(path, record)
+    report(record)
+    print(f"kept in {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; the same command goes on after the last whole run.")

@@ -1,0 +1,35 @@
+"""How each network is trained for the course's figures.
+
+Each recipe was chosen on the last 10,000 training digits; README.md here tells the search.
+"""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """SGD with Nesterov momentum and one cycle of the learning rate, on digits that vary."""
+
+    epochs: int
+    peak: float = 0.1  # the largest learning rate of the cycle
+    batch_size: int = 128
+    degrees: float = 8  # how much a digit varies: see utils.Augment
+    shift: float = 2
+    zoom: float = 0.08
+    dropout: float = 0.05
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0
+    averaging: float = 0  # how much of the moving average of the weights stays at each step; 0: none
+    half_precision: bool = True
+
+    def describe(self):
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(self).items())
+
+
+RECIPES = {
+    "Net": Recipe(epochs=12, peak=0.05),
+    "NetGAP": Recipe(epochs=12),
+    "NetFC": Recipe(epochs=12),
+    "NetMini": Recipe(epochs=19),
+    "NetGAP-short": Recipe(epochs=4, dropout=0),
+}

@@ -1,0 +1,59 @@
+"""Results as JSON files: what was measured, with which recipe, on which machine."""
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+import torchvision
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def versions():
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+def machine(device="cpu"):
+    """The processor, and the accelerator if one was used."""
+    processor = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":")[1].strip()
+                break
+    found = {"system": platform.system(), "processor": processor, "cores": os.cpu_count()}
+    if torch.device(device).type == "cuda":
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def load(path, identity):
+    """The record in the file `path` if it was made under the same conditions, else a fresh one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return identity | {"runs": []}
+    except ValueError as error:
+        sys.exit(f"{path} is not whole JSON ({error}): move it away to start anew")
+    for name, value in identity.items():
+        if record.get(name) != value:
+            sys.exit(
+                f"{path} holds runs with another {name}:\n  there: {record.get(name)}\n  now:   {value}\n"
+                "Move the file away to start anew, or name another folder with --out."
+            )
+    return record
+
+
+def save(path, record):
+    """Write the record beside the old one first, so that an interruption leaves that one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, path)

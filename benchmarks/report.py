@@ -1,0 +1,113 @@
+"""The tables of the README and of the search, in Markdown, out of the measured results.
+
+    python benchmarks/report.py
+
+The tests ask that every line printed here stands in README.md or in benchmarks/README.md.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+NETWORKS = ["Net", "NetGAP", "NetFC", "NetMini"]
+
+
+def read(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def mean_and_spread(accuracies):
+    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    return f"{statistics.mean(accuracies):.2f}{spread} %"
+
+
+def accuracies(record):
+    return [100 * run["correct"] / run["images"] for run in record["runs"]]
+
+
+def accuracy_table():
+    """What the networks reach, with the published figures beside it."""
+    published = {row["network"]: row for row in read("published") if "network" in row}
+    lines = [
+        "| network | parameters | epochs | seeds | test accuracy | published, best epoch of one run |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in [*NETWORKS, "NetGAP-short"]:
+        record = read(f"accuracy-{name}")
+        network, _, kind = name.partition("-")
+        other = f"{published[name]['accuracy']:.2f} %" if name in published else "–"
+        lines.append(
+            f"| `{network}`{', ' + kind + ' recipe' if kind else ''} | {record['parameters']:,} "
+            f"| {record['recipe']['epochs']} | {len(record['runs'])} "
+            f"| **{mean_and_spread(accuracies(record))}** | {other} |"
+        )
+    return lines
+
+
+def medians(record):
+    """By way of training, the median of each thing that was measured."""
+    ways = {}
+    for way in dict.fromkeys(run["way"] for run in record["runs"]):
+        runs = [run for run in record["runs"] if run["way"] == way]
+        ways[way] = {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "way"}
+    return ways
+
+
+def speed_table():
+    """Images a second and what else was measured, against the conventional way."""
+    lines = [
+        "| network | images a second | with 32 bits only | conventional way | **ratio** "
+        "| testing | to the first step | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in NETWORKS:
+        ways = medians(read(f"speed-{name}"))
+        ours, exact, other = ways["ours"], ways["ours, 32 bits"], ways["conventional"]
+        speeds = [f"{way['images_per_second']:,.0f}" for way in (ours, exact, other)]
+        shares = [
+            f"{ours[what] / other[what]:.2f}"
+            for what in ["test_seconds", "first_batch_seconds", "peak_memory_mb"]
+        ]
+        ratio = ours["images_per_second"] / other["images_per_second"]
+        lines.append(f"| `{name}` | {' | '.join(speeds)} | **{ratio:.1f}** | {' | '.join(shares)} |")
+    return lines
+
+
+def matrix_share(name, way):
+    """The share of a large 32-bit matrix product's speed that a network's training reaches."""
+    figures = medians(read(f"speed-{name}"))[way]
+    return figures["images_per_second"] * figures["image_gflop"] / figures["matrix_gflops"]
+
+
+def matrix_line():
+    return (
+        f"`Net` computes at {matrix_share('Net', 'ours'):.0%} of the speed of a large 32-bit matrix product, "
+        f"and at {matrix_share('Net', 'ours, 32 bits'):.0%} when it keeps to 32 bits itself."
+    )
+
+
+def race_line():
+    """The short recipe against a conventional training, in one sentence."""
+    ours, other = read("speed-race")["runs"]
+    return (
+        f"The short recipe trains `NetGAP` in {ours['seconds']:.0f} s; the conventional training takes "
+        f"{other['seconds']:,.0f} s, {other['seconds'] / ours['seconds']:.1f} times as long, for the "
+        f"{other['epochs']} epochs to its best figure, {max(other['accuracies']):.2f} %."
+    )
+
+
+def search_table():
+    """What was tried to find the recipes, on validation digits."""
+    lines = ["| network | tried | epochs | seeds | validation accuracy |", "|---|---|---|---|---|"]
+    for row in read("search"):
+        lines.append(
+            f"| {row['network']} | {row['tried']} | {row['epochs']} | {len(row['accuracies'])} "
+            f"| {mean_and_spread(row['accuracies'])} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    for part in [accuracy_table(), speed_table(), [matrix_line()], [race_line()], search_table()]:
+        print("\n".join(part), end="\n\n")

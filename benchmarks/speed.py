@@ -1,0 +1,302 @@
+"""How fast the course trains, against the conventional way (conventional.py), on the CPU.
+
+    python benchmarks/speed.py --net NetGAP      images per second, evaluation, start, memory
+    python benchmarks/speed.py --race            NetGAP's short recipe against a conventional training
+
+The ways take turns, each time in a process of its own; what counts is the ratio of their medians.
+Each finished measurement is kept at once: an interrupted command goes on there. Nothing else should
+run on the machine meanwhile. MNIST has to be at hand (in MNIST_ROOT, or in the folder data).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from recipes import RECIPES
+
+HERE = Path(__file__).resolve().parent
+WAYS = ["ours", "ours, 32 bits", "conventional"]
+WARM_UP = 10  # batches before the clock starts
+GOAL = 99.4  # per cent: where the race ends
+
+
+# --- One way, measured in a process of its own ---------------------------------------------------
+
+
+class Watch:
+    """A loader that ends after `batches` batches and notes when each was asked for."""
+
+    def __init__(self, loader, batches):
+        self.loader, self.batches = loader, batches
+
+    def __len__(self):
+        return self.batches
+
+    def __iter__(self):
+        batches = iter(self.loader)
+        self.asked = []
+        for _ in range(self.batches):
+            self.asked.append(time.time())
+            yield next(batches)
+        self.asked.append(time.time())
+
+
+def set_up(way, net):
+    """One way of doing it: two loaders, train(model, loader, optimizer, scheduler), test(model, loader)."""
+    recipe = RECIPES[net]
+    root = os.environ.get("MNIST_ROOT") or str(HERE.parent / "data")
+    if way.startswith("ours"):
+        import torch.nn.functional as F
+
+        import training
+        import utils
+
+        precise = way != "ours"
+
+        def train(model, loader, optimizer, scheduler):
+            half = recipe.half_precision and not precise
+            utils.train(model, "cpu", loader, optimizer, F.nll_loss, scheduler, half_precision=half)
+
+        def test(model, loader):
+            return utils.test(model, "cpu", loader, F.nll_loss)[0]
+
+        return *training.loaders(recipe), train, test
+
+    import torch.nn.functional as F
+
+    import conventional
+
+    def train(model, loader, optimizer, scheduler):
+        conventional.train(model, "cpu", loader, optimizer, F.nll_loss, scheduler)
+
+    def test(model, loader):
+        return conventional.test(model, "cpu", loader, F.nll_loss)
+
+    return *conventional.loaders(root, recipe.batch_size, conventional.as_in_lesson_6(recipe)), train, test
+
+
+def measure(way, net, batches, started):
+    """Train for some batches, then test: what that took, as a dictionary."""
+    train_loader, test_loader, train, test = set_up(way, net)
+    import torch
+
+    sys.path.insert(0, str(HERE.parent))
+    import model as networks
+
+    recipe = RECIPES[net]
+    torch.manual_seed(0)
+    model = getattr(networks, net)()
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.peak / 10, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+    )
+    watch = Watch(train_loader, WARM_UP + batches)
+    train(model, watch, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
+    first, start, end = watch.asked[1], watch.asked[WARM_UP], watch.asked[-1]
+    test_start = time.time()
+    test(model, test_loader)
+    test_end = time.time()
+    return {
+        "images_per_second": batches * recipe.batch_size / (end - start),
+        "first_batch_seconds": first - started,
+        "test_seconds": test_end - test_start,
+    } | products(model)
+
+
+def products(model):
+    """Billions of operations a second in a large 32-bit matrix product, and an image's in training."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    a, b = torch.randn(4096, 4096), torch.randn(4096, 4096)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    with FlopCounterMode(display=False) as counter:
+        model.train()(torch.zeros(2, 1, 28, 28)).sum().backward()
+    return {
+        "matrix_gflops": 2 * 4096**3 / min(seconds) / 1e9,
+        "image_gflop": counter.get_total_flops() / 2 / 1e9,
+    }
+
+
+def race(way):
+    """A whole training of NetGAP; the conventional one ends with the first epoch that reaches the goal."""
+    import torch
+
+    sys.path.insert(0, str(HERE.parent))
+    if way == "ours":
+        recipe = RECIPES["NetGAP-short"]
+        import training
+        import utils
+
+        train_loader, test_loader = training.loaders(recipe)
+        model, seconds = training.fit("NetGAP-short", recipe, 0, train_loader)
+        accuracy, _ = utils.test(model, "cpu", test_loader, torch.nn.functional.nll_loss)
+        return {"seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
+
+    import conventional
+    import model as networks
+
+    root = os.environ.get("MNIST_ROOT") or str(HERE.parent / "data")
+    train_loader, test_loader = conventional.loaders(root, 128, conventional.as_in_lesson_5())
+    torch.manual_seed(0)
+    model = networks.NetGAP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    seconds, accuracies = 0.0, []
+    while len(accuracies) < 20 and max(accuracies, default=0) < GOAL:
+        start = time.perf_counter()
+        conventional.train(model, "cpu", train_loader, optimizer, torch.nn.functional.nll_loss)
+        seconds += time.perf_counter() - start
+        accuracies.append(conventional.test(model, "cpu", test_loader, torch.nn.functional.nll_loss))
+    return {"seconds": seconds, "epochs": len(accuracies), "accuracies": accuracies}
+
+
+# --- All ways in turn ----------------------------------------------------------------------------
+
+
+def memory_of(pid):
+    """Megabytes that a process and its children hold (Linux; 0 elsewhere, and once they are gone)."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):  # what several processes share is divided among them
+                total = int(line.split()[1]) / 1024
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            total += memory_of(child)
+    except OSError:
+        pass
+    return total
+
+
+def in_a_process(*arguments):
+    """Run this file for one measurement; return its result with the largest memory seen meanwhile."""
+    environment = os.environ | {"DEVICE": "cpu"}
+    command = [sys.executable, __file__, "--child", *map(str, arguments), str(time.time())]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    peak = 0.0
+
+    def look():
+        nonlocal peak
+        while child.poll() is None:
+            peak = max(peak, memory_of(child.pid))
+            time.sleep(0.25)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    output, errors = child.communicate()
+    watcher.join()
+    if child.returncode:
+        sys.exit(f"{errors}\nthe measurement {arguments} failed")
+    return json.loads(output.splitlines()[-1]) | {"peak_memory_mb": peak}
+
+
+def table(runs):
+    """The medians of each way and their ratios, as lines of a table."""
+    medians = {
+        way: {name: statistics.median(run[name] for run in runs if run["way"] == way) for name in NAMES}
+        for way in WAYS
+    }
+    ours, conventional = medians["ours"], medians["conventional"]
+    lines = [f"{'median':<32}" + "".join(f"{way:>15}" for way in WAYS) + f"{'ours : conventional':>21}"]
+    for name, text in NAMES.items():
+        values = "".join(f"{medians[way][name]:>15,.1f}" for way in WAYS)
+        lines.append(f"{text:<32}{values}{ours[name] / max(conventional[name], 1e-9):>21.2f}")
+    for way in WAYS[:2]:
+        reached = medians[way]["images_per_second"] * runs[0]["image_gflop"]
+        share = reached / statistics.median(run["matrix_gflops"] for run in runs)
+        lines.append(f"{way}: {share:.0%} of what a large 32-bit matrix product reaches")
+    return "\n".join(lines)
+
+
+NAMES = {
+    "images_per_second": "training, images a second",
+    "test_seconds": "testing 10,000 images, seconds",
+    "first_batch_seconds": "start to first step, seconds",
+    "peak_memory_mb": "peak memory, MB",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--net", choices=["Net", "NetGAP", "NetFC", "NetMini"], help="the network to measure")
+    parser.add_argument(
+        "--race", action="store_true", help="the short recipe against a conventional training"
+    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each way (default: 5)")
+    parser.add_argument("--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)")
+    parser.add_argument("--out", type=Path, help="folder of results (default: benchmarks/results)")
+    wish = parser.parse_args()
+    if bool(wish.net) == wish.race:
+        parser.error("choose a network with --net, or --race")
+    if wish.rounds < 1 or not 1 <= wish.batches <= 400:
+        parser.error("--rounds must be at least 1, and --batches from 1 to 400")
+
+    import torch
+    from tqdm import tqdm
+
+    import records  # only here: a child must not import more than its way needs
+    import training  # noqa: F401, makes utils importable
+    import utils
+
+    train_data, _ = utils.get_trainloader()
+    if train_data.source != "MNIST":
+        print("Speed is measured on MNIST only: point MNIST_ROOT to a copy.")
+        return
+    os.environ["MNIST_ROOT"] = str(Path(utils.get_root()).resolve())
+    identity = {
+        "network": wish.net or "NetGAP",
+        "recipe": asdict(RECIPES[wish.net or "NetGAP-short"]),
+        "versions": records.versions(),
+        "machine": records.machine() | {"threads": torch.get_num_threads()},
+    }
+    if wish.net:
+        identity["batches"] = wish.batches
+    path = (wish.out or records.RESULTS) / f"speed-{wish.net or 'race'}.json"
+    record = records.load(path, identity)
+    runs = record["runs"]
+    turns = WAYS * wish.rounds if wish.net else ["ours", "conventional"]
+    for way in tqdm(turns[len(runs) :], desc="turns", initial=len(runs), total=len(turns)):
+        arguments = [way, wish.net, wish.batches] if wish.net else ["race", way]
+        runs.append({"way": way} | in_a_process(*arguments))
+        records.save(path, record)
+    if wish.net:
+        print(table(runs))
+    else:
+        for run in runs:
+            print(
+                f"{run['way']}: {run['epochs']} epochs in {run['seconds']:.0f} s, "
+                f"test accuracy {run['accuracies'][-1]:.2f} %"
+            )
+        print(f"ratio of the training times: {runs[1]['seconds'] / runs[0]['seconds']:.1f}")
+    print(f"kept in {path}")
+
+
+def child(kind, *rest):
+    """What a process of its own does: measure, and print the result as one line of JSON."""
+    if kind == "race":
+        result = race(rest[0])
+    else:
+        net, batches, started = rest
+        result = measure(kind, net, int(batches), float(started))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:2] == ["--child"]:
+            child(*sys.argv[2:])
+        else:
+            main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; the same command goes on after the last whole measurement.")
