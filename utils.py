@@ -15,6 +15,7 @@ import os
 import queue
 import shutil
 import socket
+import statistics
 import tempfile
 import threading
 import time
@@ -753,17 +754,28 @@ def get_measurements():
     return sorted(ours, key=by_size), sorted(published, key=by_size)
 
 
+def _mean_and_spread(values):
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def plot_seeds(ours, save=None):
     """A line for each network: its accuracy from every seed, and their mean ± standard deviation."""
     if not ours:
         return
     figure, ax = plt.subplots(figsize=(9, 1.2 + 0.75 * len(ours)), layout="constrained")
     for height, row in enumerate(ours):
-        accuracies = torch.tensor(row["accuracies"], dtype=torch.float64)
-        mean, spread = accuracies.mean(), accuracies.std(correction=1) if len(accuracies) > 1 else 0.0
+        mean, spread = _mean_and_spread(row["accuracies"])
         ax.errorbar(mean, height, xerr=spread, fmt="D", color="tab:blue", capsize=5, zorder=2)
-        ax.scatter(accuracies, [height] * len(accuracies), s=40, color="tab:orange", alpha=0.6, zorder=3)
-        ax.text(mean, height + 0.22, f"{mean:.2f} ± {spread:.2f} %", ha="center", fontsize=10)
+        ax.scatter(
+            row["accuracies"],
+            [height] * len(row["accuracies"]),
+            s=40,
+            color="tab:orange",
+            alpha=0.6,
+            zorder=3,
+        )
+        text = f"{mean:.2f} ± {spread:.2f} %" if spread else f"{mean:.2f} %"
+        ax.text(mean, height + 0.22, text, ha="center", fontsize=10)
     names = [f"{row['network']}\n{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
     ax.set_yticks(range(len(ours)), names)
     ax.set(xlabel="test accuracy after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
@@ -782,8 +794,7 @@ def plot_accuracy_and_size(ours, published, save=None):
         place = {"xytext": (0, -16), "textcoords": "offset points"}
         ax.annotate(row["label"], (row["parameters"], row["accuracy"]), ha="center", fontsize=8, **place)
     for row in ours:
-        accuracies = torch.tensor(row["accuracies"], dtype=torch.float64)
-        mean, spread = accuracies.mean(), accuracies.std(correction=1) if len(accuracies) > 1 else 0.0
+        mean, spread = _mean_and_spread(row["accuracies"])
         ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
         place = {"xytext": (0, 18), "textcoords": "offset points"}
         ax.annotate(row["network"], (row["parameters"], mean), ha="center", weight="bold", **place)

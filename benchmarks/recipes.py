@@ -16,7 +16,7 @@ class Recipe:
     degrees: float = 8  # how much a digit varies: see utils.Augment
     shift: float = 2
     zoom: float = 0.08
-    dropout: float = 0.05
+    dropout: float = 0.05  # `Net` and `NetMini` have none
     weight_decay: float = 1e-4
     label_smoothing: float = 0
     averaging: float = 0  # how much of the moving average of the weights stays at each step; 0: none
@@ -27,9 +27,9 @@ class Recipe:
 
 
 RECIPES = {
-    "Net": Recipe(epochs=12, peak=0.05),
-    "NetGAP": Recipe(epochs=12),
-    "NetFC": Recipe(epochs=12),
-    "NetMini": Recipe(epochs=19),
-    "NetGAP-short": Recipe(epochs=4, dropout=0),
+    "Net": Recipe(epochs=12, peak=0.05, weight_decay=5e-4, dropout=0),
+    "NetGAP": Recipe(epochs=16),
+    "NetFC": Recipe(epochs=16),
+    "NetMini": Recipe(epochs=19, peak=0.2, dropout=0),
+    "NetGAP-short": Recipe(epochs=5, peak=0.2, dropout=0),
 }

@@ -28,7 +28,12 @@ def machine(device="cpu"):
             if line.startswith("model name"):
                 processor = line.split(":")[1].strip()
                 break
-    found = {"system": platform.system(), "processor": processor, "cores": os.cpu_count()}
+    found = {
+        "system": platform.system(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
     if torch.device(device).type == "cuda":
         found["accelerator"] = torch.cuda.get_device_name(device)
     return found

@@ -9,6 +9,7 @@ run on the machine meanwhile. MNIST has to be at hand (in MNIST_ROOT, or in the 
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -22,6 +23,8 @@ from pathlib import Path
 from recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # where model.py and utils.py are
+
 WAYS = ["ours", "ours, 32 bits", "conventional"]
 WARM_UP = 10  # batches before the clock starts
 GOAL = 99.4  # per cent: where the race ends
@@ -51,43 +54,26 @@ class Watch:
 def set_up(way, net):
     """One way of doing it: two loaders, train(model, loader, optimizer, scheduler), test(model, loader)."""
     recipe = RECIPES[net]
-    root = os.environ.get("MNIST_ROOT") or str(HERE.parent / "data")
-    if way.startswith("ours"):
-        import torch.nn.functional as F
+    if way == "conventional":
+        import conventional
 
-        import training
-        import utils
+        varied = conventional.as_in_lesson_6(recipe)
+        loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
+        return *loaders, conventional.train, conventional.test
 
-        precise = way != "ours"
+    import training
+    import utils
 
-        def train(model, loader, optimizer, scheduler):
-            half = recipe.half_precision and not precise
-            utils.train(model, "cpu", loader, optimizer, F.nll_loss, scheduler, half_precision=half)
-
-        def test(model, loader):
-            return utils.test(model, "cpu", loader, F.nll_loss)[0]
-
-        return *training.loaders(recipe), train, test
-
-    import torch.nn.functional as F
-
-    import conventional
-
-    def train(model, loader, optimizer, scheduler):
-        conventional.train(model, "cpu", loader, optimizer, F.nll_loss, scheduler)
-
-    def test(model, loader):
-        return conventional.test(model, "cpu", loader, F.nll_loss)
-
-    return *conventional.loaders(root, recipe.batch_size, conventional.as_in_lesson_6(recipe)), train, test
+    half = recipe.half_precision and way == "ours"
+    return *training.loaders(recipe), functools.partial(utils.train, half_precision=half), utils.test
 
 
 def measure(way, net, batches, started):
     """Train for some batches, then test: what that took, as a dictionary."""
     train_loader, test_loader, train, test = set_up(way, net)
     import torch
+    import torch.nn.functional as F
 
-    sys.path.insert(0, str(HERE.parent))
     import model as networks
 
     recipe = RECIPES[net]
@@ -96,67 +82,73 @@ def measure(way, net, batches, started):
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.peak / 10, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
     )
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     watch = Watch(train_loader, WARM_UP + batches)
-    train(model, watch, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
+    train(model, "cpu", watch, optimizer, F.nll_loss, scheduler)
     first, start, end = watch.asked[1], watch.asked[WARM_UP], watch.asked[-1]
     test_start = time.time()
-    test(model, test_loader)
-    test_end = time.time()
+    test(model, "cpu", test_loader, F.nll_loss)
     return {
         "images_per_second": batches * recipe.batch_size / (end - start),
         "first_batch_seconds": first - started,
-        "test_seconds": test_end - test_start,
-    } | products(model)
+        "test_seconds": time.time() - test_start,
+        "image_gflop": operations(model) / 1e9,
+        "matrix_gflops": speed_of_a_large_product() / 1e9,
+    }
 
 
-def products(model):
-    """Billions of operations a second in a large 32-bit matrix product, and an image's in training."""
+def operations(model):
+    """The additions and multiplications that training does for one image, as PyTorch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    a, b = torch.randn(4096, 4096), torch.randn(4096, 4096)
+    with FlopCounterMode(display=False) as counter:
+        model.train()(torch.zeros(2, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def speed_of_a_large_product(size=4096):
+    """Operations a second of the best of a few products of large 32-bit matrices."""
+    import torch
+
+    a, b = torch.randn(size, size), torch.randn(size, size)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
         a @ b
         seconds.append(time.perf_counter() - start)
-    with FlopCounterMode(display=False) as counter:
-        model.train()(torch.zeros(2, 1, 28, 28)).sum().backward()
-    return {
-        "matrix_gflops": 2 * 4096**3 / min(seconds) / 1e9,
-        "image_gflop": counter.get_total_flops() / 2 / 1e9,
-    }
+    return 2 * size**3 / min(seconds)
 
 
 def race(way):
     """A whole training of NetGAP; the conventional one ends with the first epoch that reaches the goal."""
     import torch
+    import torch.nn.functional as F
 
-    sys.path.insert(0, str(HERE.parent))
     if way == "ours":
-        recipe = RECIPES["NetGAP-short"]
         import training
         import utils
 
+        recipe = RECIPES["NetGAP-short"]
         train_loader, test_loader = training.loaders(recipe)
         model, seconds = training.fit("NetGAP-short", recipe, 0, train_loader)
-        accuracy, _ = utils.test(model, "cpu", test_loader, torch.nn.functional.nll_loss)
+        accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
         return {"seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
 
     import conventional
     import model as networks
 
-    root = os.environ.get("MNIST_ROOT") or str(HERE.parent / "data")
-    train_loader, test_loader = conventional.loaders(root, 128, conventional.as_in_lesson_5())
+    varied = conventional.as_in_lesson_5()
+    train_loader, test_loader = conventional.loaders(os.environ["MNIST_ROOT"], 128, varied)
     torch.manual_seed(0)
     model = networks.NetGAP()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     seconds, accuracies = 0.0, []
     while len(accuracies) < 20 and max(accuracies, default=0) < GOAL:
         start = time.perf_counter()
-        conventional.train(model, "cpu", train_loader, optimizer, torch.nn.functional.nll_loss)
+        conventional.train(model, "cpu", train_loader, optimizer, F.nll_loss)
         seconds += time.perf_counter() - start
-        accuracies.append(conventional.test(model, "cpu", test_loader, torch.nn.functional.nll_loss))
+        accuracies.append(conventional.test(model, "cpu", test_loader, F.nll_loss))
     return {"seconds": seconds, "epochs": len(accuracies), "accuracies": accuracies}
 
 
@@ -242,11 +234,9 @@ def main():
     if wish.rounds < 1 or not 1 <= wish.batches <= 400:
         parser.error("--rounds must be at least 1, and --batches from 1 to 400")
 
-    import torch
     from tqdm import tqdm
 
     import records  # only here: a child must not import more than its way needs
-    import training  # noqa: F401, makes utils importable
     import utils
 
     train_data, _ = utils.get_trainloader()
@@ -258,7 +248,7 @@ def main():
         "network": wish.net or "NetGAP",
         "recipe": asdict(RECIPES[wish.net or "NetGAP-short"]),
         "versions": records.versions(),
-        "machine": records.machine() | {"threads": torch.get_num_threads()},
+        "machine": records.machine(),
     }
     if wish.net:
         identity["batches"] = wish.batches

@@ -21,18 +21,18 @@ def build(name, recipe):
     return network(recipe.dropout) if "dropout" in network.__init__.__code__.co_varnames else network()
 
 
-def loaders(recipe, validate=False, limit=None):
+def loaders(recipe, validate=False):
     """Loaders to train and to measure with; to validate, the last sixth of the training set is held out."""
     varied = utils.Augment(recipe.degrees, recipe.shift, recipe.zoom, crop=0, smooth=True)
-    train_data, _ = utils.get_trainloader(transform=varied, limit=limit)
-    test_data, _ = utils.get_testloader(limit=limit)
+    train_data, _ = utils.get_trainloader(transform=varied)
     if validate:
         kept = len(train_data) * 5 // 6  # 50,000 of 60,000
         data, targets, source = train_data.data, train_data.targets, train_data.source
         train_data = utils.Digits(data[:kept], targets[:kept], varied, source)
-        test_data = utils.Digits(data[kept:], targets[kept:], source=source)
-    train_loader = DataLoader(train_data, recipe.batch_size, shuffle=True)
-    return train_loader, DataLoader(test_data, 1000)
+        other_data = utils.Digits(data[kept:], targets[kept:], source=source)
+    else:
+        other_data, _ = utils.get_testloader()
+    return DataLoader(train_data, recipe.batch_size, shuffle=True), DataLoader(other_data, 1000)
 
 
 def fit(name, recipe, seed, train_loader, after_epoch=lambda epoch: None):
