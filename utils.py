@@ -730,8 +730,8 @@ def plot_errors(errors_by_rate, save=None):
 def get_measurements():
     """What the networks reached on MNIST's test set: (ours, published), the smallest network first.
 
-    Ours have a network, its parameters and epochs, and the accuracies of all seeds; the published
-    ones have a label, parameters and one accuracy.
+    Ours have a network, a recipe if it is a special one, parameters, epochs, and the accuracies of
+    all seeds; the published ones have parameters, one accuracy, and its kind.
     """
     folder = Path(__file__).resolve().parent / "benchmarks" / "results"
     if not (folder / "published.json").exists():
@@ -743,7 +743,8 @@ def get_measurements():
         network, _, recipe = record["network"].partition("-")
         ours.append(
             {
-                "network": f"{network}, {recipe} recipe" if recipe else network,
+                "network": network,
+                "recipe": recipe,
                 "parameters": record["parameters"],
                 "epochs": record["recipe"]["epochs"],
                 "accuracies": [100 * run["correct"] / run["images"] for run in record["runs"]],
@@ -776,8 +777,9 @@ def plot_seeds(ours, save=None):
         )
         text = f"{mean:.2f} ± {spread:.2f} %" if spread else f"{mean:.2f} %"
         ax.text(mean, height + 0.22, text, ha="center", fontsize=10)
-    names = [f"{row['network']}\n{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
-    ax.set_yticks(range(len(ours)), names)
+    names = [f"{row['network']}, {row['recipe']} recipe" if row["recipe"] else row["network"] for row in ours]
+    sizes = [f"{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
+    ax.set_yticks(range(len(ours)), [f"{name}\n{size}" for name, size in zip(names, sizes)])
     ax.set(xlabel="test accuracy after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
     ax.set_title("Every dot is one seed; the diamonds are means, with one standard deviation")
     ax.grid(axis="x", alpha=0.3)
@@ -789,17 +791,25 @@ def plot_accuracy_and_size(ours, published, save=None):
     if not ours:
         return
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
-    for row in published:
-        ax.scatter(row["parameters"], row["accuracy"], marker="x", s=60, color="tab:gray")
-        place = {"xytext": (0, -16), "textcoords": "offset points"}
-        ax.annotate(row["label"], (row["parameters"], row["accuracy"]), ha="center", fontsize=8, **place)
-    for row in ours:
+    usual = [row for row in ours if not row["recipe"]]
+    for row, larger in zip(usual, [*usual[1:], None]):
         mean, spread = _mean_and_spread(row["accuracies"])
         ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
-        place = {"xytext": (0, 18), "textcoords": "offset points"}
-        ax.annotate(row["network"], (row["parameters"], mean), ha="center", weight="bold", **place)
+        is_crowded = larger and larger["parameters"] < 1.5 * row["parameters"]
+        side = {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}
+        point, text = (row["parameters"], mean), f"{row['network']}\n{mean:.2f} %"
+        ax.annotate(text, point, textcoords="offset points", va="center", weight="bold", **side)
+    for kind, marker in zip(sorted({row["kind"] for row in published}), "x+"):
+        rows = [row for row in published if row["kind"] == kind]
+        sizes, accuracies = [row["parameters"] for row in rows], [row["accuracy"] for row in rows]
+        ax.scatter(sizes, accuracies, s=70, marker=marker, color="tab:red", label=f"published, {kind}")
     ax.set_xscale("log")
-    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(3500, 1_100_000))
-    ax.set_title("This course (dots: mean of several seeds) and published single runs (crosses)")
+    ax.set_xticks(
+        sizes := [5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000], map("{:,}".format, sizes)
+    )
+    ax.minorticks_off()
+    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(4_000, 1_000_000))
+    ax.set_title("Accuracy and size: the last epoch, mean ± standard deviation over seeds")
+    ax.legend(loc="lower left")
     ax.grid(alpha=0.3)
     _show(figure, save)

@@ -110,6 +110,8 @@ def main():
     }
     record = records.load(path, identity)
     done = {run["seed"] for run in record["runs"]}
+    if wish.checkpoint and 0 in done:
+        print(f"Seed 0 is in {path} already, so {wish.checkpoint} is left as it is.")
     print(f"{wish.net}: {recipe.describe()}")
     for seed in tqdm(range(wish.seeds), desc=wish.net, unit="seed"):
         if seed in done:

@@ -29,7 +29,7 @@ class Recipe:
 RECIPES = {
     "Net": Recipe(epochs=12, peak=0.05, weight_decay=5e-4, dropout=0),
     "NetGAP": Recipe(epochs=16),
-    "NetFC": Recipe(epochs=16),
+    "NetFC": Recipe(epochs=18, degrees=10, shift=2.5, zoom=0.12),
     "NetMini": Recipe(epochs=19, peak=0.2, dropout=0),
     "NetGAP-short": Recipe(epochs=5, peak=0.2, dropout=0),
 }

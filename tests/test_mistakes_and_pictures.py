@@ -151,10 +151,10 @@ def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
         runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
         record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
         (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
-    (folder / "published.json").write_text('[{"label": "a run", "parameters": 50, "accuracy": 99.4}]')
+    (folder / "published.json").write_text('[{"kind": "one run", "parameters": 50, "accuracy": 99.4}]')
     ours, published = utils.get_measurements()
-    assert [row["network"] for row in ours] == ["Small, short recipe", "Big"]
-    assert ours[1] == {"network": "Big", "parameters": 200, "epochs": 7, "accuracies": [99.5, 99.6]}
+    big = {"network": "Big", "recipe": "", "parameters": 200, "epochs": 7, "accuracies": [99.5, 99.6]}
+    assert ours == [big | {"network": "Small", "recipe": "short", "parameters": 100}, big]
     assert published[0]["accuracy"] == 99.4
 
 
@@ -168,12 +168,14 @@ def test_without_the_repository_there_are_no_measurements(tmp_path, monkeypatch,
 
 
 def test_pictures_of_the_measurements(figures):
-    row = {"network": "Tiny", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4, 99.8]}
+    row = {"network": "Tiny", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4, 99.8]}
     single = row | {"network": "Once", "accuracies": [99.1]}
     utils.plot_seeds([row, single])
-    utils.plot_accuracy_and_size([row, single], [{"label": "a run", "parameters": 900, "accuracy": 99.2}])
+    short = row | {"recipe": "short"}
+    utils.plot_accuracy_and_size([row, single, short], [{"kind": "one run", "parameters": 9, "accuracy": 99}])
     seeds, sizes = (figure.axes[0] for figure in figures)
     # By hand: the mean of the three is 99.5, their deviations are -0.2, -0.1 and 0.3.
     spread = ((0.04 + 0.01 + 0.09) / 2) ** 0.5
     assert [text.get_text() for text in seeds.texts] == [f"99.50 ± {spread:.2f} %", "99.10 %"]
-    assert {text.get_text() for text in sizes.texts} == {"Tiny", "Once", "a run"}
+    assert [text.get_text() for text in sizes.texts] == ["Tiny\n99.50 %", "Once\n99.10 %"]
+    assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]
