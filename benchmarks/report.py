@@ -45,13 +45,20 @@ def accuracy_table():
     return lines
 
 
-def medians(record):
-    """By way of training, the median of each thing that was measured."""
-    ways = {}
-    for way in dict.fromkeys(run["way"] for run in record["runs"]):
-        runs = [run for run in record["runs"] if run["way"] == way]
-        ways[way] = {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "way"}
-    return ways
+def medians(runs):
+    """For each way of training, the median of each thing that was measured."""
+    by_way = {}
+    for run in runs:
+        by_way.setdefault(run["way"], []).append(run)
+    return {
+        way: {name: statistics.median(run[name] for run in turns) for name in turns[0] if name != "way"}
+        for way, turns in by_way.items()
+    }
+
+
+def matrix_share(figures):
+    """The share of a large 32-bit matrix product's speed that training reaches."""
+    return figures["images_per_second"] * figures["image_gflop"] / figures["matrix_gflops"]
 
 
 def speed_table():
@@ -62,7 +69,7 @@ def speed_table():
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in NETWORKS:
-        ways = medians(read(f"speed-{name}"))
+        ways = medians(read(f"speed-{name}")["runs"])
         ours, exact, other = ways["ours"], ways["ours, 32 bits"], ways["conventional"]
         speeds = [f"{way['images_per_second']:,.0f}" for way in (ours, exact, other)]
         shares = [
@@ -74,16 +81,11 @@ def speed_table():
     return lines
 
 
-def matrix_share(name, way):
-    """The share of a large 32-bit matrix product's speed that a network's training reaches."""
-    figures = medians(read(f"speed-{name}"))[way]
-    return figures["images_per_second"] * figures["image_gflop"] / figures["matrix_gflops"]
-
-
 def matrix_line():
+    ways = medians(read("speed-Net")["runs"])
     return (
-        f"`Net` computes at {matrix_share('Net', 'ours'):.0%} of the speed of a large 32-bit matrix product, "
-        f"and at {matrix_share('Net', 'ours, 32 bits'):.0%} when it keeps to 32 bits itself."
+        f"`Net` computes at {matrix_share(ways['ours']):.0%} of the speed of a large 32-bit matrix product, "
+        f"and at {matrix_share(ways['ours, 32 bits']):.0%} when it keeps to 32 bits itself."
     )
 
 

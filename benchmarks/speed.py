@@ -12,7 +12,6 @@ import argparse
 import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import report
 from recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
@@ -195,18 +195,15 @@ def in_a_process(*arguments):
 
 def table(runs):
     """The medians of each way and their ratios, as lines of a table."""
-    medians = {
-        way: {name: statistics.median(run[name] for run in runs if run["way"] == way) for name in NAMES}
-        for way in WAYS
-    }
-    ours, conventional = medians["ours"], medians["conventional"]
-    lines = [f"{'median':<32}" + "".join(f"{way:>15}" for way in WAYS) + f"{'ours : conventional':>21}"]
+    ways = report.medians(runs)
+    ours, conventional = ways["ours"], ways["conventional"]
+    lines = [f"{'median':<32}" + "".join(f"{way:>15}" for way in ways) + f"{'ours : conventional':>21}"]
     for name, text in NAMES.items():
-        values = "".join(f"{medians[way][name]:>15,.1f}" for way in WAYS)
-        lines.append(f"{text:<32}{values}{ours[name] / max(conventional[name], 1e-9):>21.2f}")
+        values = "".join(f"{figures[name]:>15,.1f}" for figures in ways.values())
+        ratio = f"{ours[name] / conventional[name]:.2f}" if conventional[name] else "–"
+        lines.append(f"{text:<32}{values}{ratio:>21}")
     for way in WAYS[:2]:
-        reached = medians[way]["images_per_second"] * runs[0]["image_gflop"]
-        share = reached / statistics.median(run["matrix_gflops"] for run in runs)
+        share = report.matrix_share(ways[way])
         lines.append(f"{way}: {share:.0%} of what a large 32-bit matrix product reaches")
     return "\n".join(lines)
 

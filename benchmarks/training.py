@@ -35,7 +35,7 @@ def loaders(recipe, validate=False):
     return DataLoader(train_data, recipe.batch_size, shuffle=True), DataLoader(other_data, 1000)
 
 
-def fit(name, recipe, seed, train_loader, after_epoch=lambda epoch: None):
+def fit(name, recipe, seed, train_loader):
     """Train a fresh network; return it with the seconds that training took."""
     torch.manual_seed(seed)
     model = build(name, recipe).to(utils.device)
@@ -51,8 +51,7 @@ def fit(name, recipe, seed, train_loader, after_epoch=lambda epoch: None):
         average = AveragedModel(model, multi_avg_fn=keep, use_buffers=True)
         optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
     start = time.perf_counter()
-    for epoch in range(1, recipe.epochs + 1):
+    for _ in range(recipe.epochs):
         utils.train(model, utils.device, train_loader, optimizer, criterion, scheduler, recipe.half_precision)
-        after_epoch(epoch)
     seconds = time.perf_counter() - start
     return (average.module if average else model), seconds
