@@ -4,10 +4,13 @@ Like `model.py` it works alone: copy it beside your own notebook and `from utils
 """
 
 import contextlib
+import copy
 import ctypes
 import functools
 import hashlib
 import http.client
+import io
+import itertools
 import json
 import math
 import operator
@@ -16,6 +19,7 @@ import queue
 import shutil
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +29,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import nn, optim
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
@@ -40,14 +45,16 @@ __all__ = [
     "MEAN", "STD", "Digits", "Normalize", "Augment", "crop_centre", "warp",
     "get_trainloader", "get_testloader", "Dataloader",
     # training
-    "GetCorrectPredCount", "train", "test", "get_summary", "result", "print_results",
+    "GetCorrectPredCount", "train", "test", "History", "learning_rate_test", "get_summary", "result",
+    "print_results",
     # what the network gets wrong
     "predict", "get_misclassified", "confusion_matrix", "accuracy_by_digit",
     # pictures
     "show_digits", "data_visualization", "plot_loss", "plot_misclassified",
-    "plot_confusion_matrix", "draw_network", "plot_errors",
+    "plot_confusion_matrix", "plot_learning_rates", "draw_network", "plot_errors", "show_figure",
     # the course's own measurements
     "get_measurements", "plot_seeds", "plot_accuracy_and_size",
+    "leave_out", "get_ablation",
 ]  # fmt: skip
 
 # --- Settings: every environment variable of the course is read here ---------------------------
@@ -224,8 +231,8 @@ def _get_loader(is_train, batch_size, transform, root, limit):
     for name, value in {"batch_size": batch_size, "limit": 1 if limit is None else limit}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} is not possible: it must be a whole number from 1 up")
-    if limit is None and is_smoke_test():
-        limit = 512
+    if is_smoke_test():
+        limit = min(limit or 512, 512)
     data, targets, source = _load_digits(get_root(root), is_train)
     dataset = Digits(data[:limit], targets[:limit], transform, source)
     pin = device.type == "cuda"  # page-locked memory is copied to a GPU while it computes
@@ -394,8 +401,8 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None, hal
     return accuracy, mean_loss
 
 
-def test(model, device, test_loader, criterion):
-    """Measure without training; print the result and return (accuracy in %, mean loss)."""
+def test(model, device, test_loader, criterion, quiet=False):
+    """Measure without training; print the result (unless quiet) and return (accuracy in %, mean loss)."""
     model.eval()
     tally = Tally(device, criterion)
     with fast_layout(model, device), torch.no_grad():
@@ -404,11 +411,100 @@ def test(model, device, test_loader, criterion):
             target = _move(check_labels(target, prediction), device)
             tally.add(prediction, target, criterion(prediction, target))
     accuracy, mean_loss = tally.result()
-    print(
-        f"Test set: Average loss: {mean_loss:.4f}, "
-        f"Accuracy: {tally.correct}/{tally.images} ({accuracy:.2f}%)\n"
-    )
+    if not quiet:
+        print(
+            f"Test set: Average loss: {mean_loss:.4f}, "
+            f"Accuracy: {tally.correct}/{tally.images} ({accuracy:.2f}%)\n"
+        )
     return accuracy, mean_loss
+
+
+class History:
+    """What each epoch gave: a printed line for each and, where `live`, curves that grow in the notebook.
+
+    `curves` holds the four lists that `plot_loss` draws; `seconds` counts up to the last epoch's end.
+    """
+
+    def __init__(self, optimizer, live=True):
+        self.optimizer = optimizer
+        self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}
+        self.seconds = 0.0
+        self._start = time.perf_counter()
+        self._picture = None
+        if live and _is_watched():
+            from IPython.display import display
+
+            self._picture = display(self._draw(), display_id=True)
+
+    def add(self, trained, tested):
+        """Take in what `train` and `test` returned for one epoch."""
+        for name, (accuracy, loss) in [("train", trained), ("test", tested)]:
+            self.curves[f"{name}_acc"].append(accuracy)
+            self.curves[f"{name}_losses"].append(loss)
+        before, self.seconds = self.seconds, time.perf_counter() - self._start
+        print(
+            f"Epoch {len(self.curves['test_acc']):2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
+            f"test {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
+            f"learning rate {self.optimizer.param_groups[0]['lr']:.2g}, {self.seconds - before:.0f} s"
+        )
+        if self._picture:
+            self._picture.update(self._draw())
+
+    def _draw(self):
+        """The curves so far, as a picture for the notebook."""
+        from IPython.display import Image
+
+        # Not made by pyplot: it would show the figure a second time at the end of the cell.
+        figure = Figure(figsize=(9, 2.6), layout="constrained")
+        for ax, kind, unit in zip(figure.subplots(1, 2), ["losses", "acc"], ["loss", "accuracy (%)"]):
+            for name, colour in [("train", "tab:blue"), ("test", "tab:orange")]:
+                values = self.curves[f"{name}_{kind}"]
+                ax.plot(range(1, len(values) + 1), values, "o-", color=colour, markersize=3, label=name)
+            ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.legend()
+            ax.grid(alpha=0.3)
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=80)
+        return Image(png.getvalue())
+
+
+def _is_watched():
+    """Whether this is a notebook in Jupyter or Colab, and no test."""
+    ipython = sys.modules.get("IPython")
+    return bool(ipython) and hasattr(ipython.get_ipython(), "kernel") and "PYTEST_VERSION" not in os.environ
+
+
+def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, highest=1.0, steps=200):
+    """Let the learning rate grow from batch to batch; return two lists, the rates and the losses.
+
+    It trains a copy, so the model stays as it is, and ends early where the loss explodes.
+    """
+    if not 0 < lowest < highest or steps < 2:
+        raise ValueError(
+            f"a test from {lowest} to {highest} in {steps} steps is not possible: "
+            "it wants 0 < lowest < highest and 2 steps or more"
+        )
+    trial = copy.deepcopy(model).train()
+    optimizer = optim.SGD(trial.parameters(), lr=lowest, momentum=0.9)
+    epochs = itertools.repeat(train_loader, steps)  # an epoch may be too short
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), steps)
+    rates, losses = [], []
+    with fast_layout(trial, device):
+        for data, target in tqdm(batches, total=steps):
+            rates.append(lowest * (highest / lowest) ** (len(rates) / (steps - 1)))
+            optimizer.param_groups[0]["lr"] = rates[-1]
+            optimizer.zero_grad()
+            prediction = trial(_move(data, device))
+            loss = criterion(prediction, _move(check_labels(target, prediction), device))
+            losses.append(loss.item())
+            if not losses[-1] < 2 * losses[0]:  # not even if it is nan
+                break
+            loss.backward()
+            optimizer.step()
+    if not losses:
+        raise ValueError("the loader is empty: it holds no digits to train on")
+    return rates, losses
 
 
 class Tally:
@@ -601,7 +697,8 @@ def accuracy_by_digit(matrix):
 # --- Pictures: each shows itself, and is kept as a file where `save` names one -----------------
 
 
-def _show(figure, save):
+def show_figure(figure, save=None):
+    """Show a figure, keep it as a file if `save` names one, and close it."""
     if save and not is_smoke_test():  # a smoke test must not replace the pictures of a real run
         Path(save).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(save, dpi=100, bbox_inches="tight")
@@ -620,7 +717,7 @@ def show_digits(images, titles, columns=4, save=None):
     for ax, image, title in zip(axes.flat, images, titles):
         ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
         ax.set_title(title, fontsize=11)
-    _show(figure, save)
+    show_figure(figure, save)
 
 
 def data_visualization(train_loader, save=None):
@@ -649,7 +746,7 @@ def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
         ax.set_xlim(0.5, max(len(values), 1) + 0.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-    _show(figure, save)
+    show_figure(figure, save)
 
 
 def plot_misclassified(mistakes, count=12, save=None):
@@ -681,7 +778,22 @@ def plot_confusion_matrix(matrix, save=None):
     percent.set_ylabel("recognised")
     ax.set(title="Which digit was taken for which", xlabel="predicted digit", ylabel="true digit")
     ax.set(xticks=range(10), yticks=range(10))
-    _show(figure, save)
+    show_figure(figure, save)
+
+
+def plot_learning_rates(rates, losses, chosen=None, save=None):
+    """The result of `learning_rate_test`, on a logarithmic scale; `chosen` marks the rate that was taken."""
+    means = [statistics.mean(losses[max(0, n - 4) : n + 5]) for n in range(len(losses))]
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    ax.plot(rates, losses, ".", color="tab:blue", alpha=0.4, label="each batch")
+    ax.plot(rates, means, color="tab:blue", label="mean of 9 batches")
+    if chosen:
+        ax.axvline(chosen, color="tab:red", linestyle="--", label=f"chosen: {chosen}")
+    ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 1.5 * losses[0]))
+    ax.set_title("The loss while the learning rate grows")
+    ax.legend()
+    ax.grid(alpha=0.3)
+    show_figure(figure, save)
 
 
 def draw_network(inputs, weights, targets, save=None):
@@ -707,7 +819,7 @@ def draw_network(inputs, weights, targets, save=None):
         ax.text(2.2, -n, f"target t{n + 1} = {target:.2f}", va="center")
     ax.set(xlim=(-0.3, 2.8), ylim=(-1.4, 0.4))
     ax.axis("off")
-    _show(figure, save)
+    show_figure(figure, save)
 
 
 def plot_errors(errors_by_rate, save=None):
@@ -721,7 +833,7 @@ def plot_errors(errors_by_rate, save=None):
         ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
         ax.label_outer()
         ax.grid(alpha=0.3)
-    _show(figure, save)
+    show_figure(figure, save)
 
 
 # --- The course's own measurements: several seeds of each network, kept in benchmarks/results ---
@@ -759,7 +871,43 @@ def _mean_and_spread(values):
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def plot_seeds(ours, save=None):
+def leave_out(ingredient, model):
+    """A `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
+
+    A linear layer takes the place of average pooling, and of the 1×1 convolution before it.
+    """
+    model = copy.deepcopy(model)
+    if ingredient == "average pooling":
+        numbers = model.classes.in_channels * model.average.kernel_size**2
+        model.classes, model.average = nn.Flatten(), nn.Linear(numbers, model.classes.out_channels)
+        return model
+    kinds = {"batch norm": nn.BatchNorm2d, "dropout": nn.Dropout}
+    if ingredient not in kinds:
+        choices = "'batch norm', 'dropout' or 'average pooling'"
+        raise ValueError(f"{ingredient!r} cannot be left out: choose {choices}")
+    for block in model.children():
+        for name, layer in block.named_children():
+            if isinstance(layer, kinds[ingredient]):
+                setattr(block, name, nn.Identity())
+    return model
+
+
+def get_ablation():
+    """What `NetGAP` reached without each of its ingredients, on validation digits; rows for `plot_seeds`."""
+    path = Path(__file__).resolve().parent / "benchmarks" / "results" / "ablation.json"
+    if not path.exists():
+        print(f"There is no {path}: it comes with the course's repository.")
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = {}
+    for run in record["runs"]:
+        row = {"network": run["variant"], "recipe": "", "epochs": record["recipe"]["epochs"]}
+        row = rows.setdefault(run["variant"], row | {"parameters": run["parameters"], "accuracies": []})
+        row["accuracies"].append(100 * run["correct"] / run["images"])
+    return list(rows.values())
+
+
+def plot_seeds(ours, digits="test", save=None):
     """A line for each network: its accuracy from every seed, and their mean ± standard deviation."""
     if not ours:
         return
@@ -780,10 +928,10 @@ def plot_seeds(ours, save=None):
     names = [f"{row['network']}, {row['recipe']} recipe" if row["recipe"] else row["network"] for row in ours]
     sizes = [f"{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
     ax.set_yticks(range(len(ours)), [f"{name}\n{size}" for name, size in zip(names, sizes)])
-    ax.set(xlabel="test accuracy after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
+    ax.set(xlabel=f"accuracy on {digits} digits after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
     ax.set_title("Every dot is one seed; the diamonds are means, with one standard deviation")
     ax.grid(axis="x", alpha=0.3)
-    _show(figure, save)
+    show_figure(figure, save)
 
 
 def plot_accuracy_and_size(ours, published, save=None):
@@ -808,8 +956,8 @@ def plot_accuracy_and_size(ours, published, save=None):
         sizes := [5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000], map("{:,}".format, sizes)
     )
     ax.minorticks_off()
-    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(4_000, 1_000_000))
+    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(4_000, 1_500_000))
     ax.set_title("Accuracy and size: the last epoch, mean ± standard deviation over seeds")
     ax.legend(loc="lower left")
     ax.grid(alpha=0.3)
-    _show(figure, save)
+    show_figure(figure, save)
