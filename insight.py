@@ -1,0 +1,252 @@
+"""What a network sees: receptive fields, filters, feature maps, and what speaks for an answer.
+
+Everything here looks at a copy: the network itself stays as it is. It needs `utils.py` beside it.
+"""
+
+import contextlib
+import copy
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from matplotlib.patches import Rectangle
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from utils import show_figure
+
+__all__ = [
+    "receptive_fields", "print_receptive_fields", "plot_receptive_fields",
+    "plot_filters", "plot_feature_maps", "heat_map", "plot_heat_maps",
+]  # fmt: skip
+
+IMAGE_SIZE = 28
+
+# --- Receptive fields --------------------------------------------------------------------------
+
+
+@dataclass
+class Layer:
+    """A line of the table. `jump` and `field` are in pixels of the image."""
+
+    name: str
+    size: int  # the output has size×size cells
+    kernel: int
+    stride: int
+    jump: int  # from the field of one cell to that of the next
+    field: int  # a cell sees field×field pixels
+    start: float  # where the field of the first cell begins: padding puts it outside the image
+    parameters: int
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes each layer while the network computes, pooling by a function included."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.names = {id(weight): name.rpartition(".")[0] for name, weight in model.named_parameters()}
+        self.layers, self.pools = [], 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = function(*args, **kwargs)
+        kind = function.__name__.strip("_")
+        if kind in ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "linear", "batch_norm"):
+            self.note(kind, args, kwargs, output)
+        return output
+
+    def note(self, kind, args, kwargs, output):
+        image, *rest = args
+        values = dict(zip(ARGUMENTS[kind], rest)) | kwargs
+        weights = [value for value in [*rest, *kwargs.values()] if id(value) in self.names]
+        if weights:
+            name = self.names[id(weights[0])]
+        else:
+            self.pools += 1
+            name = f"pool{self.pools}"
+        before = self.layers[-1] if self.layers else Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)
+        kernel, stride, padding, dilation = 1, 1, 0, 1
+        if kind == "conv2d":
+            kernel = values["weight"].shape[-1]
+            stride, padding, dilation = (
+                _number(values.get(what, usual))
+                for what, usual in [("stride", 1), ("padding", 0), ("dilation", 1)]
+            )
+        elif kind in ("max_pool2d", "avg_pool2d"):
+            kernel = _number(values["kernel_size"])
+            stride = _number(values.get("stride") or kernel)
+            padding = _number(values.get("padding", 0))
+        elif kind == "adaptive_avg_pool2d":
+            kernel = stride = image.shape[-1] // output.shape[-1]
+        elif kind == "linear":  # every number of the layer before goes into every output
+            kernel = before.size
+        reach = (kernel - 1) * dilation
+        self.layers.append(
+            Layer(
+                name,
+                output.shape[-1] if output.dim() == 4 else 1,
+                kernel,
+                stride,
+                before.jump * stride,
+                before.field + reach * before.jump,
+                before.start - padding * before.jump,
+                sum(weight.numel() for weight in weights),
+            )
+        )
+
+
+ARGUMENTS = {
+    "conv2d": ["weight", "bias", "stride", "padding", "dilation"],
+    "max_pool2d": ["kernel_size", "stride", "padding", "dilation"],
+    "avg_pool2d": ["kernel_size", "stride", "padding"],
+    "adaptive_avg_pool2d": ["output_size"],
+    "linear": ["weight", "bias"],
+    "batch_norm": ["running_mean", "running_var", "weight", "bias"],
+}
+
+
+def _number(value):
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def receptive_fields(model):
+    """A `Layer` for each layer of the network: what it does to the size, and how far its cells see."""
+    watched = copy.deepcopy(model).cpu().eval()
+    with torch.no_grad(), _Recorder(watched) as recorder:
+        watched(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
+    return recorder.layers
+
+
+def print_receptive_fields(model):
+    """Print the table of `receptive_fields`."""
+    print(
+        f"{'layer':<16} {'output':>7} {'kernel':>6} {'stride':>6} {'jump':>4} {'field':>7} {'parameters':>10}"
+    )
+    for layer in (layers := receptive_fields(model)):
+        size, field = f"{layer.size}×{layer.size}", f"{layer.field}×{layer.field}"
+        print(
+            f"{layer.name:<16} {size:>7} {layer.kernel:>6} {layer.stride:>6} {layer.jump:>4} "
+            f"{field:>7} {f'{layer.parameters:,}' if layer.parameters else '':>10}".rstrip()
+        )
+    print(f"{sum(layer.parameters for layer in layers):,} parameters")
+
+
+def plot_receptive_fields(model, image, save=None):
+    """What the middle cell of each layer sees: a picture for each size of field, on a digit."""
+    steps = []
+    for layer in receptive_fields(model):
+        if not steps or layer.field > steps[-1].field:
+            steps.append(layer)
+    figure, axes = plt.subplots(1, len(steps), figsize=(1.9 * len(steps), 2.4), layout="constrained")
+    for ax, layer in zip(axes.flat, steps):
+        corner = layer.start + (layer.size // 2) * layer.jump - 0.5
+        ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
+        field = (corner, corner), layer.field, layer.field
+        ax.add_patch(Rectangle(*field, edgecolor="tab:red", facecolor="tab:red", alpha=0.3))
+        ax.add_patch(Rectangle(*field, edgecolor="tab:red", fill=False, linewidth=2))
+        ax.set_title(f"{layer.name}\n{layer.field}×{layer.field}", fontsize=10)
+        ax.axis("off")
+    show_figure(figure, save)
+
+
+# --- What is inside ------------------------------------------------------------------------------
+
+
+def _convolutions(model):
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+
+
+def plot_filters(model, save=None):
+    """The weights of the first convolution: red where bright pixels speak for it, blue where against."""
+    name, layer = next(iter(_convolutions(model).items()))
+    filters = layer.weight.detach().cpu()[:, 0]
+    columns = 8
+    rows = -(-len(filters) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.05 * rows + 0.4), layout="constrained")
+    largest = filters.abs().max()
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, weights in zip(axes.flat, filters):
+        ax.imshow(weights.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    figure.suptitle(f"The {len(filters)} filters of {name}")
+    show_figure(figure, save)
+
+
+def _as_batch(image):
+    return image.reshape(1, 1, *image.shape[-2:]).cpu()
+
+
+@contextlib.contextmanager
+def _watching(layers):
+    """Collect the outputs of some layers, by name, while their network computes."""
+    outputs = {}
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def plot_feature_maps(model, image, maps=8, save=None):
+    """One digit on its way through the network: the first maps of every convolution."""
+    still = copy.deepcopy(model).cpu().eval()
+    layers = _convolutions(still)
+    with torch.no_grad(), _watching(layers) as outputs:
+        still(_as_batch(image))
+    figure, axes = plt.subplots(len(outputs), maps, figsize=(maps, 1.15 * len(outputs)), layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for row, (name, output) in zip(axes, outputs.items()):
+        size = output.shape[-1]
+        row[0].set_title(f"{name}: {output.shape[1]} maps of {size}×{size}", fontsize=9, loc="left")
+        for ax, values in zip(row, output[0].relu()):
+            ax.imshow(values.numpy(), cmap="viridis")
+    show_figure(figure, save)
+
+
+def heat_map(model, image, digit):
+    """Where the network found what speaks for `digit`: a tensor of the image's size, from 0 to 1 (Grad-CAM).
+
+    Each map of the last convolution that sees more than one pixel counts as much as the score of the
+    digit would rise if the map rose everywhere; what speaks against the digit is left out.
+    """
+    still = copy.deepcopy(model).cpu().eval()
+    convolutions = _convolutions(still)
+    last = [name for name, layer in convolutions.items() if layer.kernel_size != (1, 1)][-1]
+    with torch.enable_grad(), _watching({last: convolutions[last]}) as outputs:
+        scores = still(_as_batch(image))
+    (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
+    heat = (slopes.mean(dim=(2, 3), keepdim=True) * outputs[last]).sum(dim=1, keepdim=True).relu().detach()
+    # Each cell belongs at the centre of what it sees, so the map is laid there, not stretched to the edges.
+    layer = next(layer for layer in receptive_fields(still) if layer.name == last)
+    first_centre = layer.start + (layer.field - 1) / 2
+    cells = (torch.arange(image.shape[-1]) - first_centre) / layer.jump
+    places = 2 * cells / max(layer.size - 1, 1) - 1
+    grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
+    heat = F.grid_sample(heat, grid.unsqueeze(0), align_corners=True)[0, 0]
+    return heat / heat.max().clamp_min(1e-12)
+
+
+def plot_heat_maps(model, image, truth, save=None):
+    """What speaks for the true digit, and for the answer if that is another."""
+    with torch.no_grad():
+        still = copy.deepcopy(model).cpu().eval()
+        answer = int(still(_as_batch(image)).argmax())
+    digits = list(dict.fromkeys([truth, answer]))
+    figure, axes = plt.subplots(
+        1, 1 + len(digits), figsize=(2.6 * (1 + len(digits)), 2.9), layout="constrained"
+    )
+    axes[0].imshow(image.squeeze().cpu().numpy(), cmap="gray")
+    axes[0].set_title(f"a {truth}, taken for a {answer}" if answer != truth else f"a {truth}, recognised")
+    for ax, digit in zip(axes[1:], digits):
+        ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
+        ax.imshow(heat_map(model, image, digit).numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        ax.set_title(f"what speaks for {digit}")
+    for ax in axes:
+        ax.axis("off")
+    show_figure(figure, save)

@@ -1,0 +1,122 @@
+"""What the pictures of a network's inside say is true: checked against gradients and by hand."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import insight
+from model import Net, NetFC, NetGAP, NetMini
+
+each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+
+
+def positive(model):
+    """A copy without negative weights: no ReLU is dead, and no two paths cancel each other."""
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.rand_like(weight) / max(weight[0].numel(), 1) + 1e-3)
+    return model
+
+
+def pixels_behind(model, name, row, column):
+    """First and last row and column of the pixels that a cell of a layer depends on, by gradient."""
+    seen = torch.zeros(28, 28)
+    outputs = []
+    layer = dict(model.named_modules())[name]
+    hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
+    for _ in range(12):  # max-pooling shows another pixel of its window each time
+        images = torch.rand(8, 1, 28, 28, requires_grad=True)
+        model(images)
+        outputs.pop()[:, 0, row, column].sum().backward()
+        seen += images.grad.abs().sum(dim=(0, 1))
+    hook.remove()
+    rows, columns = seen.sum(dim=1).nonzero(), seen.sum(dim=0).nonzero()
+    return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+
+
+@each_network
+def test_receptive_fields_are_what_gradients_reach(Network):
+    model = positive(Network())
+    checked = 0
+    for layer in insight.receptive_fields(model):
+        if not layer.parameters or layer.size == 1:
+            continue  # pooling by a function has no module to look at
+        for cell in [0, layer.size // 2, layer.size - 1]:
+            first = layer.start + cell * layer.jump
+            expected = max(first, 0), min(first + layer.field - 1, 27)
+            top, bottom, left, right = pixels_behind(model, layer.name, cell, layer.size - 1 - cell)
+            assert (top, bottom) == expected, (layer, cell)
+            mirrored = layer.start + (layer.size - 1 - cell) * layer.jump
+            assert (left, right) == (max(mirrored, 0), min(mirrored + layer.field - 1, 27))
+        checked += 1
+    assert checked >= 4
+
+
+@each_network
+def test_table_counts_every_parameter(Network, capsys):
+    insight.print_receptive_fields(model := Network())
+    total = sum(weight.numel() for weight in model.parameters())
+    assert sum(layer.parameters for layer in insight.receptive_fields(model)) == total
+    assert capsys.readouterr().out.splitlines()[-1] == f"{total:,} parameters"
+
+
+def test_sizes_by_hand():
+    rows = {layer.name: layer for layer in insight.receptive_fields(Net())}
+    # 28 → 26 → 24 → 12 → 10 → 8 → 4 cells; fields grow by 2, 2, 1, then, at twice the jump, by 4, 4, 2.
+    sizes = [(name, layer.size, layer.jump, layer.field) for name, layer in rows.items()]
+    assert sizes == [
+        ("conv1", 26, 1, 3),
+        ("conv2", 24, 1, 5),
+        ("pool1", 12, 2, 6),
+        ("conv3", 10, 2, 10),
+        ("conv4", 8, 2, 14),
+        ("pool2", 4, 4, 16),
+        ("fc1", 1, 4, 28),
+        ("fc2", 1, 4, 28),
+    ]
+
+
+def test_dilation_and_stride():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, dilation=3, padding=1), nn.Conv2d(2, 2, 2))
+    first, second = insight.receptive_fields(model)
+    assert (first.field, first.jump, first.start) == (7, 2, -1)
+    assert (second.field, second.jump) == (9, 2)
+
+
+def test_looking_leaves_the_model_alone(figures):
+    model = NetGAP().train()
+    weights = copy.deepcopy(model.state_dict())
+    insight.print_receptive_fields(model)
+    insight.plot_filters(model)
+    insight.plot_feature_maps(model, torch.rand(1, 28, 28))
+    insight.plot_heat_maps(model, torch.rand(1, 28, 28), truth=3)
+    assert model.training and all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert len(figures) == 3
+
+
+class Corner(nn.Module):
+    """Says 1 if the upper left is bright, else 0: what speaks for 1 is there and nowhere else."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.conv.weight.fill_(1 / 9)
+
+    def forward(self, x):
+        bright = self.conv(x)[:, 0].mean(dim=(1, 2))
+        return torch.stack([-bright, bright], dim=1)
+
+
+def test_heat_map_shows_where_the_evidence_is():
+    image = torch.zeros(1, 28, 28)
+    image[0, 2:8, 2:8] = 1
+    heat = insight.heat_map(Corner(), image, 1)
+    assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
+    assert heat[10:, 10:].abs().max() == 0
+    assert insight.heat_map(Corner(), image, 0).max() == 0, "it speaks against 0"
