@@ -1,0 +1,291 @@
+"""Checks for the exercises: each says whether an answer is right, or what is wrong with it.
+
+    from exercises import check_parameters
+    check_parameters(conv2=..., fc1=...)  # your answers in place of the dots
+
+Every check prints one line and returns True or False, so a notebook with open exercises runs through.
+"""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = [
+    # lesson 5
+    "check_output_sizes", "check_parameters", "check_normalise", "check_accuracy", "check_shift",
+    "check_small_network",
+    # lesson 6
+    "check_gradient", "check_sigmoid_slope", "check_bias_gradients", "check_receptive_field",
+    "check_batch_norm", "check_one_cycle", "check_tiny_network", "check_reached",
+]  # fmt: skip
+
+
+class NotYet(Exception):
+    """An answer that is not right, and why."""
+
+
+def check(function):
+    """Turn a function that raises NotYet into a check that prints one line and returns True or False."""
+
+    @functools.wraps(function)
+    def checked(*answers, **named):
+        try:
+            if any(answer is ... for answer in [*answers, *named.values()]):
+                raise NotYet("still open: put your answer in place of the dots")
+            function(*answers, **named)
+        except NotYet as reason:
+            print(f"✗ {reason}.")
+            return False
+        except Exception as error:  # what a learner's own function may raise
+            print(f"✗ your code stopped with {type(error).__name__}: {error}")
+            return False
+        print("✓ Right!")
+        return True
+
+    return checked
+
+
+def _compare(given, right, hints):
+    """Every number must be right; the first that is not gets its hint."""
+    if unknown := set(given) - set(right):
+        raise NotYet(f"there is no {unknown.pop()!r} here, only {', '.join(right)}")
+    if missing := set(right) - set(given):
+        raise NotYet(f"{missing.pop()!r} is missing")
+    for name, value in given.items():
+        if not isinstance(value, (int, float)) or not math.isclose(value, right[name], rel_tol=1e-3):
+            raise NotYet(f"{name} is not {value}: {hints[name]}")
+
+
+def _tensor_from(function, *inputs):
+    result = function(*inputs)
+    if result is None or result is ...:
+        raise NotYet("your function returns nothing yet")
+    return result if isinstance(result, torch.Tensor) else torch.as_tensor(result)
+
+
+def _same(result, expected, what):
+    if result.shape != expected.shape:
+        raise NotYet(f"{what} should have the shape {list(expected.shape)}, not {list(result.shape)}")
+    if not torch.allclose(result.double(), expected.double(), rtol=1e-4, atol=1e-5):
+        raise NotYet(f"{what} has the right shape, but not the right values")
+
+
+# --- Lesson 5 ----------------------------------------------------------------------------------
+
+
+@check
+def check_output_sizes(**sizes):
+    """The sizes of maps in `Net`: conv1, pool1, conv4, and the length of the flattened vector, flat."""
+    _compare(
+        sizes,
+        {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096},
+        {
+            "conv1": "a 3×3 filter without padding fits into 28 pixels in fewer places",
+            "pool1": "two convolutions have taken something off each side before pooling halves the rest",
+            "conv4": "go on from pool1 with two more convolutions; the pooling comes after",
+            "flat": "it is the number of maps times the cells of each, after the second pooling",
+        },
+    )
+
+
+@check
+def check_parameters(**counts):
+    """The parameters that `Net`'s conv2 would have with 5×5 filters, and fc1 with 100 outputs."""
+    _compare(
+        counts,
+        {"conv2": 51_264, "fc1": 409_700},
+        {
+            "conv2": "each of its filters looks at all maps of conv1, and has one bias",
+            "fc1": "each of its neurons has a weight for every input, and one bias",
+        },
+    )
+
+
+@check
+def check_normalise(function):
+    """`function` turns uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1."""
+    images = torch.arange(2 * 28 * 28).remainder(256).to(torch.uint8).view(2, 28, 28)
+    result = _tensor_from(function, images)
+    if not result.is_floating_point():
+        raise NotYet("the result should hold floating-point numbers")
+    if result.dim() == 3:
+        raise NotYet("networks want a dimension for the colours too, right after that for the images")
+    if result.max() > 50:
+        raise NotYet("the values are far too large: 255 should become 1 before the mean is taken off")
+    _same(result, ((images / 255 - 0.1307) / 0.3081).unsqueeze(1), "the result")
+
+
+@check
+def check_accuracy(function):
+    """`function(prediction, labels)` gives the share of right answers, in per cent."""
+    prediction = torch.eye(10)[[3, 1, 4, 1]].log_softmax(1)
+    share = _tensor_from(function, prediction, torch.tensor([3, 1, 4, 5])).double()
+    if share.dim():
+        raise NotYet("one number is wanted for the whole batch")
+    if math.isclose(share, 0.75) or math.isclose(share, 3):
+        raise NotYet("close, but the answer should be in per cent of the batch")
+    _same(share, torch.tensor(75.0), "the accuracy of four digits, three of them right,")
+
+
+@check
+def check_shift(function):
+    """`function(image)` moves a 28×28 image by one pixel to the right; what comes in is black."""
+    image = torch.rand(28, 28, generator=torch.Generator().manual_seed(0)) + 0.1
+    kept = image.clone()
+    result = _tensor_from(function, image)
+    if not torch.equal(image, kept):
+        raise NotYet("the image that goes in should stay as it is: work on a copy")
+    if result.shape == image.shape:
+        if torch.equal(result, image.roll(1, 1)):
+            raise NotYet("what leaves at the right comes in at the left: it should be black there")
+        if torch.equal(result[1:], image[:-1]):
+            raise NotYet("it moved down, not to the right")
+        if torch.equal(result[:, :-1], image[:, 1:]):
+            raise NotYet("it moved to the left")
+    _same(result, F.pad(image, (1, 0))[:, :28], "the moved image")
+
+
+def _check_network(Network, limit):
+    model = Network() if isinstance(Network, type) else Network
+    if not isinstance(model, nn.Module):
+        raise NotYet("a network is a class that inherits from nn.Module")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count == 0:
+        raise NotYet("the network has no parameters to learn with")
+    if count >= limit:
+        raise NotYet(f"it has {count:,} parameters, and fewer than {limit:,} are allowed")
+    model.eval()
+    with torch.no_grad():
+        answer = model(torch.randn(3, 1, 28, 28))
+    if answer.shape != (3, 10):
+        raise NotYet(f"3 digits should get answers of shape [3, 10], not {list(answer.shape)}")
+    if not torch.allclose(answer.exp().sum(dim=1), torch.ones(3), atol=1e-4):
+        raise NotYet("each answer should be the logarithms of ten probabilities: end with log_softmax")
+    return model
+
+
+@check
+def check_small_network(Network):
+    """A network with fewer than 50,000 parameters."""
+    _check_network(Network, 50_000)
+
+
+# --- Lesson 6 ----------------------------------------------------------------------------------
+
+
+def _small_network(weights, biases=(0.0, 0.0, 0.0, 0.0), inputs=(0.05, 0.10), targets=(0.01, 0.99)):
+    """The error of part 1's network, by autograd; biases are those of h1, h2, o1, o2."""
+    hidden = torch.sigmoid(weights[:4].view(2, 2) @ torch.tensor(inputs).double() + biases[:2])
+    output = torch.sigmoid(weights[4:].view(2, 2) @ hidden + biases[2:])
+    return ((torch.tensor(targets).double() - output) ** 2).sum() / 2
+
+
+@check
+def check_gradient(**gradients):
+    """The gradients of part 1's w5 and w7 where w5 is 0.8."""
+    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.80, 0.45, 0.50, 0.55], dtype=torch.float64)
+    weights.requires_grad_()
+    _small_network(weights, torch.zeros(4)).backward()
+    right = {"w5": weights.grad[4].item(), "w7": weights.grad[6].item()}
+    hints = {
+        "w5": "change the weight in the first cell of part 1 and run the cells up to the gradients again",
+        "w7": "does it depend on w5 at all? Look at the path from w7 to the error",
+    }
+    _compare(gradients, right, hints)
+
+
+@check
+def check_sigmoid_slope(function):
+    """`function(x)` is the derivative of the sigmoid."""
+    for x in [0.0, 1.0, -3.0]:
+        point = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        torch.sigmoid(point).backward()
+        slope = function(x)
+        if slope is None or slope is ...:
+            raise NotYet("your function returns nothing yet")
+        if not math.isclose(float(slope), point.grad.item(), rel_tol=1e-6):
+            raise NotYet(f"at {x} it gives {float(slope):.4f}, which is not the slope there")
+
+
+@check
+def check_bias_gradients(function):
+    """`function(weights, biases)` gives the gradients of the biases of h1, h2, o1 and o2."""
+    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55], dtype=torch.float64)
+    biases = torch.tensor([0.35, 0.35, 0.60, 0.60], dtype=torch.float64, requires_grad=True)
+    _small_network(weights, biases).backward()
+    given = _tensor_from(function, weights.tolist(), biases.tolist()).double()
+    if given.shape != (4,):
+        raise NotYet("four gradients are wanted: of the biases of h1, h2, o1 and o2")
+    for name, ours, right in zip(["h1", "h2", "o1", "o2"], given.tolist(), biases.grad.tolist()):
+        if not math.isclose(ours, right, rel_tol=1e-6):
+            raise NotYet(f"the gradient of {name}'s bias is not {ours:.6f}")
+
+
+@check
+def check_receptive_field(**fields):
+    """How many pixels across a cell sees after `NetFC`'s conv4, and after `NetGAP`'s last 3×3 convolution."""
+    _compare(
+        fields,
+        {"NetFC_conv4": 14, "NetGAP_last": 22},
+        {
+            "NetFC_conv4": "after the pooling, neighbouring cells are two pixels apart",
+            "NetGAP_last": "each 3×3 convolution after the pooling adds the same again",
+        },
+    )
+
+
+@check
+def check_batch_norm(function):
+    """`function(x)` does batch norm's first half: each map of [N, C, H, W] to mean 0 and deviation 1."""
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    result = _tensor_from(function, x)
+    if result.shape == x.shape:
+        whole = (x - x.mean()) / x.std(correction=0)
+        if torch.allclose(result, whole, atol=2e-2):
+            raise NotYet("mean and deviation belong to each map, not to all maps together")
+        lone = (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), correction=0, keepdim=True)
+        if torch.allclose(result, lone, atol=2e-2):
+            raise NotYet("mean and deviation are taken over the whole batch, not image by image")
+    if result.shape != x.shape:
+        raise NotYet(f"the shape should stay {list(x.shape)}, and not become {list(result.shape)}")
+    if not torch.allclose(result, F.batch_norm(x, None, None, training=True), atol=2e-2):
+        raise NotYet("the shape is right, the values are not")
+
+
+@check
+def check_one_cycle(function):
+    """`function(step, steps, peak)` is the learning rate: up to the peak, then down to almost nothing."""
+    steps, peak = 100, 0.1
+    rates = [float(function(step, steps, peak)) for step in range(steps)]
+    top = rates.index(max(rates))
+    if not math.isclose(max(rates), peak, rel_tol=0.05):
+        raise NotYet(f"the largest rate is {max(rates):.4f}, and should be the peak, {peak}")
+    if not 15 <= top <= 50:
+        raise NotYet(
+            f"the peak comes at step {top} of {steps}: it should come within the first half, not at once"
+        )
+    if rates[0] > peak / 5:
+        raise NotYet("the first rate should be much smaller than the peak")
+    if rates[-1] > peak / 20:
+        raise NotYet("the last rate should be almost nothing")
+    rising, falling = rates[: top + 1], rates[top:]
+    if rising != sorted(rising) or falling != sorted(falling, reverse=True):
+        raise NotYet("it should rise without a break, then fall without a break")
+
+
+@check
+def check_tiny_network(Network):
+    """A network with fewer than 8,000 parameters."""
+    _check_network(Network, 8_000)
+
+
+@check
+def check_reached(accuracy, goal):
+    """The accuracy of a training run, against its goal."""
+    if not 0 <= accuracy <= 100:
+        raise NotYet(f"{accuracy} is no accuracy in per cent")
+    if accuracy < goal:
+        raise NotYet(f"{accuracy:.2f} % is {goal - accuracy:.2f} short of {goal} %")

@@ -1,0 +1,159 @@
+# ruff: noqa: F403, F405
+"""Every check says yes to the right answer and no, with a reason, to the mistakes that learners make."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import exercises
+from exercises import *
+from model import Net, NetGAP, NetMini
+
+
+def said(capsys):
+    return capsys.readouterr().out.strip()
+
+
+def normalise(images):
+    return ((images / 255 - 0.1307) / 0.3081).unsqueeze(1)
+
+
+def accuracy(prediction, labels):
+    return 100 * (prediction.argmax(1) == labels).float().mean().item()
+
+
+def shift(image):
+    moved = torch.zeros_like(image)
+    moved[:, 1:] = image[:, :-1]
+    return moved
+
+
+def shift_in_place(image):
+    image[:, 1:] = image[:, :-1].clone()
+    image[:, 0] = 0
+    return image
+
+
+def slope(x):
+    s = 1 / (1 + math.exp(-x))
+    return s * (1 - s)
+
+
+def batch_norm(x):
+    return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), correction=0, keepdim=True)
+
+
+def one_cycle(step, steps, peak):
+    top = 0.3 * steps
+    if step < top:
+        return peak * (0.05 + 0.95 * step / top)
+    return peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2 + 1e-6
+
+
+def bias_gradients(weights, biases):
+    w = weights
+
+    def s(x):
+        return 1 / (1 + math.exp(-x))
+
+    h = [s(w[0] * 0.05 + w[1] * 0.1 + biases[0]), s(w[2] * 0.05 + w[3] * 0.1 + biases[1])]
+    o = [s(w[4] * h[0] + w[5] * h[1] + biases[2]), s(w[6] * h[0] + w[7] * h[1] + biases[3])]
+    d = [(o[n] - t) * o[n] * (1 - o[n]) for n, t in enumerate([0.01, 0.99])]
+    e = [(d[0] * w[4 + n] + d[1] * w[6 + n]) * h[n] * (1 - h[n]) for n in (0, 1)]
+    return [*e, *d]
+
+
+class Linear(nn.Module):
+    def __init__(self, size=10, probabilities=True):
+        super().__init__()
+        self.fc, self.probabilities = nn.Linear(784, size), probabilities
+
+    def forward(self, x):
+        x = self.fc(x.flatten(1))
+        return F.log_softmax(x, dim=1) if self.probabilities else x
+
+
+RIGHT = [
+    (check_output_sizes, [], {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096}),
+    (check_parameters, [], {"conv2": 64 * (32 * 25 + 1), "fc1": 100 * 4097}),
+    (check_normalise, [normalise], {}),
+    (check_accuracy, [accuracy], {}),
+    (check_shift, [shift], {}),
+    (check_small_network, [NetGAP], {}),
+    (check_reached, [97.2], {"goal": 97}),
+    (check_sigmoid_slope, [slope], {}),
+    (check_bias_gradients, [bias_gradients], {}),
+    (check_receptive_field, [], {"NetFC_conv4": 14, "NetGAP_last": 22}),
+    (check_batch_norm, [batch_norm], {}),
+    (check_one_cycle, [one_cycle], {}),
+    (check_tiny_network, [NetMini], {}),
+    (check_tiny_network, [NetMini()], {}),
+]
+
+WRONG = [
+    (check_output_sizes, [], {"conv1": 28, "pool1": 12, "conv4": 8, "flat": 4096}, "conv1 is not 28"),
+    (check_output_sizes, [], {"conv1": 26}, "missing"),
+    (check_output_sizes, [], {"conv1": ..., "pool1": 12, "conv4": 8, "flat": 4096}, "still open"),
+    (check_parameters, [], {"conv2": 64 * 25, "fc1": 100 * 4097}, "looks at all maps"),
+    (check_normalise, [...], {}, "still open"),
+    (check_normalise, [lambda images: None], {}, "returns nothing yet"),
+    (check_normalise, [lambda images: images], {}, "floating-point"),
+    (check_normalise, [lambda images: images / 255], {}, "a dimension for the colours"),
+    (check_normalise, [lambda images: (images[:, None] - 0.1307) / 0.3081], {}, "far too large"),
+    (check_accuracy, [lambda p, y: (p.argmax(1) == y).float().mean()], {}, "per cent"),
+    (check_accuracy, [lambda p, y: p.argmax(1) == y], {}, "one number"),
+    (check_accuracy, [lambda p, y: 1 / 0], {}, "stopped with ZeroDivisionError"),
+    (check_shift, [lambda image: image.roll(1, 1)], {}, "comes in at the left"),
+    (check_shift, [lambda image: F.pad(image, (0, 0, 1, 0))[:28]], {}, "moved down"),
+    (check_shift, [lambda image: F.pad(image, (0, 1))[:, 1:]], {}, "moved to the left"),
+    (check_shift, [shift_in_place], {}, "work on a copy"),
+    (check_small_network, [Net], {}, "593,200 parameters, and fewer than 50,000"),
+    (check_small_network, [Linear(probabilities=False)], {}, "end with log_softmax"),
+    (check_small_network, [Linear(size=5)], {}, "not [3, 5]"),
+    (check_small_network, [nn.Flatten], {}, "no parameters"),
+    (check_reached, [96.5], {"goal": 97}, "0.50 short of 97"),
+    (check_gradient, [], {"w5": 0.1, "w7": 0.1}, "w5 is not 0.1"),
+    (check_sigmoid_slope, [lambda x: 1 / (1 + math.exp(-x))], {}, "not the slope"),
+    (check_bias_gradients, [lambda w, b: [0, 0, 0, 0]], {}, "gradient of h1's bias"),
+    (check_receptive_field, [], {"NetFC_conv4": 10, "NetGAP_last": 22}, "two pixels apart"),
+    (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "belong to each map"),
+    (check_batch_norm, [lambda x: F.instance_norm(x)], {}, "not image by image"),
+    (check_one_cycle, [lambda step, steps, peak: peak], {}, "not at once"),
+    (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
+    (check_tiny_network, [NetGAP], {}, "17,466 parameters, and fewer than 8,000"),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "answers", "named"), RIGHT, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_right_answers(check, answers, named, capsys):
+    assert check(*answers, **named) is True
+    assert said(capsys) == "✓ Right!"
+
+
+@pytest.mark.parametrize(("check", "answers", "named", "reason"), WRONG)
+def test_wrong_answers_get_a_reason(check, answers, named, reason, capsys):
+    assert check(*answers, **named) is False
+    line = said(capsys)
+    assert line.startswith("✗ ") and reason in line and "\n" not in line
+
+
+def test_gradients_where_w5_is_changed(capsys):
+    """By hand: only o1 and what lies behind it feel w5, so w7's gradient stays that of the lesson."""
+
+    def s(x):
+        return 1 / (1 + math.exp(-x))
+
+    h1, h2 = s(0.15 * 0.05 + 0.2 * 0.1), s(0.25 * 0.05 + 0.3 * 0.1)
+    o1, o2 = s(0.8 * h1 + 0.45 * h2), s(0.5 * h1 + 0.55 * h2)
+    w5, w7 = (o1 - 0.01) * o1 * (1 - o1) * h1, (o2 - 0.99) * o2 * (1 - o2) * h1
+    assert check_gradient(w5=w5, w7=w7) is True
+
+
+def test_every_check_is_tried():
+    tried = {check.__name__ for check, *_ in RIGHT} | {"check_gradient"}
+    assert tried == set(exercises.__all__) == {check.__name__ for check, *_ in WRONG}
