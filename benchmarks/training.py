@@ -21,24 +21,29 @@ def build(name, recipe):
     return network(recipe.dropout) if "dropout" in network.__init__.__code__.co_varnames else network()
 
 
+def varied(recipe):
+    """How much training digits vary."""
+    return utils.Augment(recipe.degrees, recipe.shift, recipe.zoom, crop=0, smooth=True)
+
+
 def loaders(recipe, validate=False):
     """Loaders to train and to measure with; to validate, the last sixth of the training set is held out."""
-    varied = utils.Augment(recipe.degrees, recipe.shift, recipe.zoom, crop=0, smooth=True)
-    train_data, _ = utils.get_trainloader(transform=varied)
+    train_data, _ = utils.get_trainloader(transform=varied(recipe))
     if validate:
         kept = len(train_data) * 5 // 6  # 50,000 of 60,000
         data, targets, source = train_data.data, train_data.targets, train_data.source
-        train_data = utils.Digits(data[:kept], targets[:kept], varied, source)
+        train_data = utils.Digits(data[:kept], targets[:kept], varied(recipe), source)
         other_data = utils.Digits(data[kept:], targets[kept:], source=source)
     else:
         other_data, _ = utils.get_testloader()
     return DataLoader(train_data, recipe.batch_size, shuffle=True), DataLoader(other_data, 1000)
 
 
-def fit(name, recipe, seed, train_loader):
-    """Train a fresh network; return it with the seconds that training took."""
+def fit(name, recipe, seed, train_loader, change=None):
+    """Train a fresh network, changed by `change` if it is given; return it with the seconds that took."""
     torch.manual_seed(seed)
-    model = build(name, recipe).to(utils.device)
+    model = build(name, recipe)
+    model = (change(model) if change else model).to(utils.device)
     optimizer = optim.SGD(
         model.parameters(), recipe.peak, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
     )

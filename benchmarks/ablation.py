@@ -1,0 +1,78 @@
+"""Train `NetGAP` without one ingredient at a time: short runs, measured on validation digits.
+
+    python benchmarks/ablation.py --seeds 3
+
+Each finished run is kept at once: an interrupted command goes on there. The environment variables
+of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (with another folder in --out).
+"""
+
+import argparse
+import functools
+import statistics
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+import records
+import training
+import utils
+from accuracy import measure
+from recipes import RECIPES
+
+WHOLE = "NetGAP"
+PARTS = ["batch norm", "dropout", "average pooling"]
+VARIANTS = [WHOLE, *(f"without {part}" for part in PARTS), "without augmentation"]
+EPOCHS = 5
+
+
+def train_variant(variant, recipe, seed, train_loader):
+    """Train a `NetGAP` that lacks what `variant` says."""
+    part = variant.removeprefix("without ")
+    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else training.varied(recipe)
+    change = functools.partial(utils.leave_out, part) if part in PARTS else None
+    return training.fit("NetGAP", recipe, seed, train_loader, change)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
+    parser.add_argument(
+        "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
+    )
+    wish = parser.parse_args()
+    if wish.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    recipe = replace(RECIPES["NetGAP"], epochs=utils.get_epochs(EPOCHS))
+    train_loader, other_loader = training.loaders(recipe, validate=True)
+    path = wish.out / "ablation.json"
+    identity = {
+        "data": train_loader.dataset.source,
+        "measured_on": f"{len(other_loader.dataset):,} validation digits",
+        "recipe": asdict(recipe),
+        "versions": records.versions(),
+        "machine": records.machine(utils.device),
+    }
+    record = records.load(path, identity)
+    done = {(run["variant"], run["seed"]) for run in record["runs"]}
+    wanted = [(variant, seed) for seed in range(wish.seeds) for variant in VARIANTS]
+    for variant, seed in tqdm([pair for pair in wanted if pair not in done], unit="run"):
+        model, seconds = train_variant(variant, recipe, seed, train_loader)
+        correct, images, loss = measure(model, other_loader)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        run = {"variant": variant, "parameters": count, "seed": seed, "correct": correct, "images": images}
+        record["runs"].append(run | {"loss": loss, "seconds": round(seconds, 1)})
+        records.save(path, record)
+    for variant in VARIANTS:
+        reached = [100 * r["correct"] / r["images"] for r in record["runs"] if r["variant"] == variant]
+        spread = f" ± {statistics.stdev(reached):.2f}" if len(reached) > 1 else ""
+        print(f"{variant:<25} {statistics.mean(reached):.2f}{spread} %")
+    print(f"kept in {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; the same command goes on after the last whole run.")
