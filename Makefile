@@ -9,11 +9,11 @@ READY  := $(VENV)/ready
 run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
 	$(VENV)/bin/python run.py
 
-test: $(READY)          ## style, unit tests, then both notebooks with little data
+test: $(READY)          ## style, unit tests, then notebooks and solutions with little data
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m pytest tests
-	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab

@@ -154,7 +154,12 @@ def plot_receptive_fields(model, image, save=None):
 
 
 def _convolutions(model):
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    found = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no convolution, so there are no filters and maps to show"
+        )
+    return found
 
 
 def plot_filters(model, save=None):
@@ -215,21 +220,23 @@ def heat_map(model, image, digit):
     Each map of the last convolution that sees more than one pixel counts as much as the score of the
     digit would rise if the map rose everywhere; what speaks against the digit is left out.
     """
-    still = copy.deepcopy(model).cpu().eval()
+    # In 64 bits: where a network is sure, the slopes are too small for 32.
+    still = copy.deepcopy(model).cpu().double().eval()
     convolutions = _convolutions(still)
     last = [name for name, layer in convolutions.items() if layer.kernel_size != (1, 1)][-1]
     with torch.enable_grad(), _watching({last: convolutions[last]}) as outputs:
-        scores = still(_as_batch(image))
+        scores = still(_as_batch(image).double())
     (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
-    heat = (slopes.mean(dim=(2, 3), keepdim=True) * outputs[last]).sum(dim=1, keepdim=True).relu().detach()
+    maps = outputs[last].detach().relu()
+    heat = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
     # Each cell belongs at the centre of what it sees, so the map is laid there, not stretched to the edges.
-    layer = next(layer for layer in receptive_fields(still) if layer.name == last)
+    layer = next(layer for layer in receptive_fields(model) if layer.name == last)
     first_centre = layer.start + (layer.field - 1) / 2
     cells = (torch.arange(image.shape[-1]) - first_centre) / layer.jump
     places = 2 * cells / max(layer.size - 1, 1) - 1
     grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
-    heat = F.grid_sample(heat, grid.unsqueeze(0), align_corners=True)[0, 0]
-    return heat / heat.max().clamp_min(1e-12)
+    heat = F.grid_sample(heat, grid.unsqueeze(0).double(), align_corners=True)[0, 0]
+    return (heat / heat.max().clamp_min(1e-300)).float()
 
 
 def plot_heat_maps(model, image, truth, save=None):
@@ -245,8 +252,9 @@ def plot_heat_maps(model, image, truth, save=None):
     axes[0].set_title(f"a {truth}, taken for a {answer}" if answer != truth else f"a {truth}, recognised")
     for ax, digit in zip(axes[1:], digits):
         ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
-        ax.imshow(heat_map(model, image, digit).numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        ax.set_title(f"what speaks for {digit}")
+        heat = heat_map(model, image, digit)
+        ax.imshow(heat.numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        ax.set_title(f"what speaks for {digit}" if heat.any() else f"nothing speaks for {digit}")
     for ax in axes:
         ax.axis("off")
     show_figure(figure, save)

@@ -422,11 +422,12 @@ def test(model, device, test_loader, criterion, quiet=False):
 class History:
     """What each epoch gave: a printed line for each and, where `live`, curves that grow in the notebook.
 
-    `curves` holds the four lists that `plot_loss` draws; `seconds` counts up to the last epoch's end.
+    `measured_on` names the digits that `test` sees. `curves` holds the four lists that `plot_loss`
+    draws, and `seconds` counts up to the end of the last epoch.
     """
 
-    def __init__(self, optimizer, live=True):
-        self.optimizer = optimizer
+    def __init__(self, optimizer, measured_on="test", live=True):
+        self.optimizer, self.measured_on = optimizer, measured_on
         self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}
         self.seconds = 0.0
         self._start = time.perf_counter()
@@ -444,7 +445,7 @@ class History:
         before, self.seconds = self.seconds, time.perf_counter() - self._start
         print(
             f"Epoch {len(self.curves['test_acc']):2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
-            f"test {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
+            f"{self.measured_on} {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
             f"learning rate {self.optimizer.param_groups[0]['lr']:.2g}, {self.seconds - before:.0f} s"
         )
         if self._picture:
@@ -457,9 +458,12 @@ class History:
         # Not made by pyplot: it would show the figure a second time at the end of the cell.
         figure = Figure(figsize=(9, 2.6), layout="constrained")
         for ax, kind, unit in zip(figure.subplots(1, 2), ["losses", "acc"], ["loss", "accuracy (%)"]):
-            for name, colour in [("train", "tab:blue"), ("test", "tab:orange")]:
+            for name, label, colour in [
+                ("train", "training", "tab:blue"),
+                ("test", self.measured_on, "tab:orange"),
+            ]:
                 values = self.curves[f"{name}_{kind}"]
-                ax.plot(range(1, len(values) + 1), values, "o-", color=colour, markersize=3, label=name)
+                ax.plot(range(1, len(values) + 1), values, "o-", color=colour, markersize=3, label=label)
             ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.legend()
@@ -833,6 +837,8 @@ def plot_errors(errors_by_rate, save=None):
         ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
         ax.label_outer()
         ax.grid(alpha=0.3)
+    for ax in axes.flat[len(errors_by_rate) :]:
+        ax.axis("off")
     show_figure(figure, save)
 
 

@@ -27,7 +27,16 @@ class Recipe:
 
 
 RECIPES = {
-    "Net": Recipe(epochs=12, peak=0.05, weight_decay=5e-4, dropout=0),
+    "Net": Recipe(
+        epochs=16,
+        peak=0.05,
+        degrees=10,
+        shift=2.5,
+        zoom=0.12,
+        dropout=0,
+        weight_decay=5e-4,
+        label_smoothing=0.05,
+    ),
     "NetGAP": Recipe(epochs=16),
     "NetFC": Recipe(epochs=18, degrees=10, shift=2.5, zoom=0.12),
     "NetMini": Recipe(epochs=19, peak=0.2, dropout=0),

@@ -100,6 +100,24 @@ def race_line():
     )
 
 
+def superseded_table():
+    """Test results of earlier recipes: the test digits were seen with these, too."""
+    lines = ["| network | where its recipe was different | seeds | test accuracy |", "|---|---|---|---|"]
+    for path in sorted((RESULTS / "superseded").glob("*.json")):
+        old = json.loads(path.read_text(encoding="utf-8"))
+        now = read(path.stem)["recipe"]
+        changes = [
+            f"{name.replace('_', ' ')} {old['recipe'][name]}"
+            for name in now
+            if old["recipe"][name] != now[name]
+        ]
+        lines.append(
+            f"| `{old['network']}` | {', '.join(changes)} | {len(old['runs'])} "
+            f"| {mean_and_spread(accuracies(old))} |"
+        )
+    return lines
+
+
 def search_table():
     """What was tried to find the recipes, on validation digits."""
     lines = ["| network | tried | epochs | seeds | validation accuracy |", "|---|---|---|---|---|"]
@@ -112,5 +130,12 @@ def search_table():
 
 
 if __name__ == "__main__":
-    for part in [accuracy_table(), speed_table(), [matrix_line()], [race_line()], search_table()]:
+    for part in [
+        accuracy_table(),
+        speed_table(),
+        [matrix_line()],
+        [race_line()],
+        search_table(),
+        superseded_table(),
+    ]:
         print("\n".join(part), end="\n\n")

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_notebooks import HERE
+from test_notebooks import HERE, code_cells, read, results
 
+import ablation
 import accuracy
 import conventional
 import model as networks
 import report
 import speed
+import training
 import utils
 from recipes import RECIPES
 
@@ -175,7 +177,7 @@ def test_readme_says_what_was_measured():
     for line in [*report.accuracy_table(), *report.speed_table(), report.matrix_line(), report.race_line()]:
         assert line in readme.splitlines(), f"README.md lacks: {line}"
     search = (HERE / "benchmarks" / "README.md").read_text(encoding="utf-8").splitlines()
-    for line in report.search_table():
+    for line in [*report.search_table(), *report.superseded_table()]:
         assert line in search, f"benchmarks/README.md lacks: {line}"
 
 
@@ -188,6 +190,43 @@ def test_measured_with_the_recipe_that_is_written_down(name):
     assert record["recipe"] == recipe
     assert record["data"] == "MNIST" and record["measured_on"] == "10,000 test digits"
     assert recipe["epochs"] < 20 and len(record["runs"]) >= (3 if name == "Net" else 5)
+
+
+@pytest.mark.parametrize("name", ["NetGAP", "NetFC"])
+def test_lesson_6_trains_with_these_recipes(name):
+    recipe = RECIPES[name]
+    source = "".join(cell.source for cell in code_cells(read("S6")))
+    limits = f"degrees={recipe.degrees}, shift={recipe.shift}, zoom={recipe.zoom}"
+    variation = f"utils.Augment({limits}, crop=0, smooth=True)"
+    assert variation in source and f"peak={recipe.peak})" in source
+    assert results(read("S6"))[name][1] == str(recipe.epochs)
+
+
+def test_every_ingredient_was_left_out():
+    rows = utils.get_ablation()
+    assert [row["network"] for row in rows] == ablation.VARIANTS
+    assert all(len(row["accuracies"]) >= 3 and row["epochs"] == ablation.EPOCHS for row in rows)
+    assert [row["parameters"] for row in rows] == [17_466, 17_274, 17_466, 28_666, 17_466]
+
+
+def test_ablation_trains_each_variant_and_goes_on(monkeypatch, tmp_path, capsys):
+    images, labels = torch.randint(0, 256, (120, 28, 28), dtype=torch.uint8), torch.arange(120) % 10
+    monkeypatch.setattr(utils, "_load_digits", lambda root, is_train: (images, labels, "made up"))
+    monkeypatch.setenv("EPOCHS", "1")
+    trained = []
+    fit = training.fit
+
+    def noted_fit(name, recipe, seed, loader, change=None):
+        trained.append((type(loader.dataset.transform).__name__, len(loader.dataset), bool(change)))
+        return fit(name, recipe, seed, loader, change)
+
+    monkeypatch.setattr(training, "fit", noted_fit)
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--seeds", "1", "--out", str(tmp_path)])
+    ablation.main()
+    assert trained == [("Augment", 100, False), *[("Augment", 100, True)] * 3, ("Normalize", 100, False)]
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[:5]] == ablation.VARIANTS
+    ablation.main()
+    assert len(trained) == 5, "what was measured must not be trained again"
 
 
 @pytest.mark.parametrize("name", report.NETWORKS)

@@ -66,14 +66,21 @@ def bias_gradients(weights, biases):
     return [*e, *d]
 
 
-class Linear(nn.Module):
-    def __init__(self, size=10, probabilities=True):
+class Small(nn.Module):
+    def __init__(self, size=10, probabilities=True, hidden=False):
         super().__init__()
-        self.fc, self.probabilities = nn.Linear(784, size), probabilities
+        self.conv = [nn.Conv2d(1, 1, 5, stride=5)] if hidden else nn.Conv2d(1, 1, 5, stride=5)
+        self.fc, self.probabilities = nn.Linear(25, size), probabilities
 
     def forward(self, x):
-        x = self.fc(x.flatten(1))
+        x = self.fc(self.conv(x).flatten(1))
         return F.log_softmax(x, dim=1) if self.probabilities else x
+
+
+def batch_norm_in_place(x):
+    x -= x.mean((0, 2, 3), keepdim=True)
+    x /= x.std((0, 2, 3), keepdim=True)
+    return x
 
 
 RIGHT = [
@@ -88,6 +95,7 @@ RIGHT = [
     (check_bias_gradients, [bias_gradients], {}),
     (check_receptive_field, [], {"NetFC_conv4": 14, "NetGAP_last": 22}),
     (check_batch_norm, [batch_norm], {}),
+    (check_batch_norm, [batch_norm_in_place], {}),
     (check_one_cycle, [one_cycle], {}),
     (check_tiny_network, [NetMini], {}),
     (check_tiny_network, [NetMini()], {}),
@@ -96,6 +104,14 @@ RIGHT = [
 WRONG = [
     (check_output_sizes, [], {"conv1": 28, "pool1": 12, "conv4": 8, "flat": 4096}, "conv1 is not 28"),
     (check_output_sizes, [], {"conv1": 26}, "missing"),
+    (check_output_sizes, [], {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4099}, "flat is not 4099"),
+    (
+        check_output_sizes,
+        [],
+        {"conv1": "many", "pool1": 12, "conv4": 8, "flat": 4096},
+        "a number, not 'many'",
+    ),
+    (check_parameters, [], {"conv2": 51_264, "fc1": 409_600}, "and one bias"),
     (check_output_sizes, [], {"conv1": ..., "pool1": 12, "conv4": 8, "flat": 4096}, "still open"),
     (check_parameters, [], {"conv2": 64 * 25, "fc1": 100 * 4097}, "looks at all maps"),
     (check_normalise, [...], {}, "still open"),
@@ -105,22 +121,32 @@ WRONG = [
     (check_normalise, [lambda images: (images[:, None] - 0.1307) / 0.3081], {}, "far too large"),
     (check_accuracy, [lambda p, y: (p.argmax(1) == y).float().mean()], {}, "per cent"),
     (check_accuracy, [lambda p, y: p.argmax(1) == y], {}, "one number"),
+    (check_accuracy, [lambda p, y: 75], {}, "where 2 of 3 digits are right it gives 75"),
     (check_accuracy, [lambda p, y: 1 / 0], {}, "stopped with ZeroDivisionError"),
     (check_shift, [lambda image: image.roll(1, 1)], {}, "comes in at the left"),
     (check_shift, [lambda image: F.pad(image, (0, 0, 1, 0))[:28]], {}, "moved down"),
     (check_shift, [lambda image: F.pad(image, (0, 1))[:, 1:]], {}, "moved to the left"),
     (check_shift, [shift_in_place], {}, "work on a copy"),
+    (check_shift, [lambda image: F.pad(image, (2, 0))[:, :28]], {}, "two pixels"),
+    (check_shift, [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)], {}, "first column"),
     (check_small_network, [Net], {}, "593,200 parameters, and fewer than 50,000"),
-    (check_small_network, [Linear(probabilities=False)], {}, "end with log_softmax"),
-    (check_small_network, [Linear(size=5)], {}, "not [3, 5]"),
+    (check_small_network, [Small(probabilities=False)], {}, "end with log_softmax"),
+    (check_small_network, [Small(size=5)], {}, "not [3, 5]"),
     (check_small_network, [nn.Flatten], {}, "no parameters"),
+    (check_small_network, [Small(hidden=True)], {}, "in a plain list"),
+    (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
     (check_reached, [96.5], {"goal": 97}, "0.50 short of 97"),
+    (check_reached, [0.994], {"goal": 99.4}, "in per cent"),
     (check_gradient, [], {"w5": 0.1, "w7": 0.1}, "w5 is not 0.1"),
     (check_sigmoid_slope, [lambda x: 1 / (1 + math.exp(-x))], {}, "not the slope"),
     (check_bias_gradients, [lambda w, b: [0, 0, 0, 0]], {}, "gradient of h1's bias"),
     (check_receptive_field, [], {"NetFC_conv4": 10, "NetGAP_last": 22}, "two pixels apart"),
     (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "belong to each map"),
     (check_batch_norm, [lambda x: F.instance_norm(x)], {}, "not image by image"),
+    (check_batch_norm, [lambda x: (x - x.mean(0)) / x.std(0)], {}, "not one for every place"),
+    (check_batch_norm, [lambda x: x], {}, "three of the four"),
+    (check_one_cycle, [lambda step, steps, peak: ...], {}, "returns nothing yet"),
+    (check_one_cycle, [lambda step, steps, peak: one_cycle(step, steps, 0.1)], {}, "ten times"),
     (check_one_cycle, [lambda step, steps, peak: peak], {}, "not at once"),
     (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
     (check_tiny_network, [NetGAP], {}, "17,466 parameters, and fewer than 8,000"),
@@ -152,6 +178,7 @@ def test_gradients_where_w5_is_changed(capsys):
     o1, o2 = s(0.8 * h1 + 0.45 * h2), s(0.5 * h1 + 0.55 * h2)
     w5, w7 = (o1 - 0.01) * o1 * (1 - o1) * h1, (o2 - 0.99) * o2 * (1 - o2) * h1
     assert check_gradient(w5=w5, w7=w7) is True
+    assert check_gradient(w5=torch.tensor(w5), w7=round(w7, 4)) is True, "rounded answers are right, too"
 
 
 def test_every_check_is_tried():
