@@ -15,7 +15,9 @@ import json
 import math
 import operator
 import os
+import pickle
 import queue
+import random
 import shutil
 import socket
 import statistics
@@ -24,6 +26,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import nn, optim
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import datasets, transforms
 from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
@@ -45,8 +48,8 @@ __all__ = [
     "MEAN", "STD", "Digits", "Normalize", "Augment", "crop_centre", "warp",
     "get_trainloader", "get_testloader", "Dataloader",
     # training
-    "GetCorrectPredCount", "train", "test", "History", "learning_rate_test", "get_summary", "result",
-    "print_results",
+    "GetCorrectPredCount", "train", "test", "History", "seed_everything", "load_weights",
+    "learning_rate_test", "get_summary", "result", "print_results",
     # what the network gets wrong
     "predict", "get_misclassified", "confusion_matrix", "accuracy_by_digit",
     # pictures
@@ -236,6 +239,8 @@ def _get_loader(is_train, batch_size, transform, root, limit):
     data, targets, source = _load_digits(get_root(root), is_train)
     dataset = Digits(data[:limit], targets[:limit], transform, source)
     pin = device.type == "cuda"  # page-locked memory is copied to a GPU while it computes
+    if _is_distributed():
+        return dataset, DataLoader(dataset, batch_size, sampler=Share(dataset, is_train), pin_memory=pin)
     return dataset, DataLoader(dataset, batch_size, shuffle=is_train, pin_memory=pin)
 
 
@@ -381,7 +386,7 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None, hal
     """
     model.train()
     tally = Tally(device, criterion)
-    with fast_layout(model, device), tqdm(total=len(train_loader)) as bar:
+    with fast_layout(model, device), _progress_bar(len(train_loader)) as bar:
         for data, target in train_loader:
             optimizer.zero_grad()
             with bfloat16(half_precision and is_faster_with_bfloat16(device)):
@@ -411,7 +416,7 @@ def test(model, device, test_loader, criterion, quiet=False):
             target = _move(check_labels(target, prediction), device)
             tally.add(prediction, target, criterion(prediction, target))
     accuracy, mean_loss = tally.result()
-    if not quiet:
+    if not quiet and is_first_process():
         print(
             f"Test set: Average loss: {mean_loss:.4f}, "
             f"Accuracy: {tally.correct}/{tally.images} ({accuracy:.2f}%)\n"
@@ -420,34 +425,59 @@ def test(model, device, test_loader, criterion, quiet=False):
 
 
 class History:
-    """What each epoch gave: a printed line for each and, where `live`, curves that grow in the notebook.
+    """A training, epoch by epoch: a printed line for each, and curves that grow in the notebook.
 
-    `measured_on` names the digits that `test` sees. `curves` holds the four lists that `plot_loss`
-    draws, and `seconds` counts up to the end of the last epoch.
+        history = History(model, optimizer, scheduler)
+        for _ in history.epochs(20, checkpoint="S5.pt"):
+            history.add(train(...), test(...))
+
+    With a `checkpoint` the training is kept in that file after each epoch, and goes on from there
+    after an interruption. `curves` holds the four lists that `plot_loss` draws, `seconds` the time
+    that all epochs took. `measured_on` names the digits that `test` sees.
     """
 
-    def __init__(self, optimizer, measured_on="test", live=True):
-        self.optimizer, self.measured_on = optimizer, measured_on
+    def __init__(self, model, optimizer, scheduler=None, measured_on="test", live=True):
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.measured_on, self.live = measured_on, live
         self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}
         self.seconds = 0.0
-        self._start = time.perf_counter()
+        self._epoch_start = time.perf_counter()
         self._picture = None
-        if live and _is_watched():
+
+    @property
+    def done(self):
+        """The number of epochs that are over."""
+        return len(self.curves["test_acc"])
+
+    def epochs(self, total, checkpoint=None):
+        """The numbers of the epochs that are still to be done, up to `total`."""
+        if checkpoint and load_checkpoint(checkpoint, self) and is_first_process():
+            print(f"{checkpoint} holds {self.done} of {total} epochs: going on from there.")
+        if self.live and _is_watched():
             from IPython.display import display
 
             self._picture = display(self._draw(), display_id=True)
+        while (epoch := self.done + 1) <= total:
+            self._epoch_start = time.perf_counter()
+            yield epoch
+            if self.done != epoch:
+                raise RuntimeError("an epoch ended without history.add(trained, tested)")
+            if checkpoint:
+                save_checkpoint(checkpoint, self)
 
     def add(self, trained, tested):
         """Take in what `train` and `test` returned for one epoch."""
         for name, (accuracy, loss) in [("train", trained), ("test", tested)]:
             self.curves[f"{name}_acc"].append(accuracy)
             self.curves[f"{name}_losses"].append(loss)
-        before, self.seconds = self.seconds, time.perf_counter() - self._start
-        print(
-            f"Epoch {len(self.curves['test_acc']):2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
-            f"{self.measured_on} {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
-            f"learning rate {self.optimizer.param_groups[0]['lr']:.2g}, {self.seconds - before:.0f} s"
-        )
+        seconds = time.perf_counter() - self._epoch_start
+        self.seconds += seconds
+        if is_first_process():
+            print(
+                f"Epoch {self.done:2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
+                f"{self.measured_on} {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
+                f"learning rate {self.optimizer.param_groups[0]['lr']:.2g}, {seconds:.0f} s"
+            )
         if self._picture:
             self._picture.update(self._draw())
 
@@ -477,6 +507,199 @@ def _is_watched():
     """Whether this is a notebook in Jupyter or Colab, and no test."""
     ipython = sys.modules.get("IPython")
     return bool(ipython) and hasattr(ipython.get_ipython(), "kernel") and "PYTEST_VERSION" not in os.environ
+
+
+# --- Interruptions: what a training needs to go on where it stopped ------------------------------
+
+CHECKPOINT_VERSION = 1
+
+
+def seed_everything(seed, deterministic=False):
+    """Start all random numbers from `seed`; `deterministic` makes a GPU repeat itself exactly, if slower."""
+    random.seed(seed)
+    torch.manual_seed(seed)  # of every device
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or PyTorch refuses
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def save_checkpoint(path, history):
+    """Keep a training as it is now. The file is put in place in one step: it is the old one or the new."""
+    state = {
+        "version": CHECKPOINT_VERSION,
+        "network": type(_unwrapped(history.model)).__name__,
+        "model": _unwrapped(history.model).state_dict(),
+        "optimizer": type(history.optimizer).__name__,
+        "optimizer_state": history.optimizer.state_dict(),
+        "scheduler": history.scheduler.state_dict() if history.scheduler else None,
+        "curves": history.curves,
+        "seconds": history.seconds,
+        "random": _of_all_processes(_random_state()),
+    }
+    if is_first_process():
+        _write_in_one_step(path, state)
+
+
+def _write_in_one_step(path, state):
+    path = Path(path)
+    fresh = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(fresh, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise OSError(
+            f"the checkpoint {path} could not be written ({str(error).splitlines()[0]}): make room, or name "
+            "another place; what was there before is untouched"
+        ) from error
+
+
+def load_checkpoint(path, history):
+    """Put a training back to where `save_checkpoint` kept it; False if there is no such file."""
+    if not Path(path).exists():
+        return False
+    state = _read_safely(path)
+    if not isinstance(state, dict) or "random" not in state:
+        raise ValueError(f"{path} holds no training to go on with; the file was left as it is")
+    model = _unwrapped(history.model)
+    if state["version"] != CHECKPOINT_VERSION:
+        raise ValueError(
+            f"{path} was written by another version of this course ({state['version']}, now "
+            f"{CHECKPOINT_VERSION}): start anew with another file name"
+        )
+    if state["network"] != type(model).__name__:
+        raise ValueError(f"{path} belongs to the network {state['network']}, not {type(model).__name__}")
+    _check_weights(path, state["model"], model)
+    mine = history.scheduler.state_dict() if history.scheduler else {}
+    scheduler = state["scheduler"] or {}
+    if (
+        state["optimizer"] != type(history.optimizer).__name__
+        or scheduler.keys() != mine.keys()
+        or scheduler.get("total_steps") != mine.get("total_steps")
+    ):
+        raise ValueError(
+            f"{path} belongs to a training with another optimizer, scheduler or number of epochs: "
+            "name another file, or train as that one did"
+        )
+    model.load_state_dict(state["model"])
+    history.optimizer.load_state_dict(state["optimizer_state"])
+    if history.scheduler:
+        history.scheduler.load_state_dict(scheduler)
+    history.curves, history.seconds = state["curves"], state["seconds"]
+    if len(state["random"]) == process_count():
+        _set_random_state(state["random"][process_number()])
+    return True
+
+
+def load_weights(path, model):
+    """Give a model the trained weights in a file, such as checkpoints/NetGAP.pt; return the model."""
+    weights = _read_safely(path)
+    if isinstance(weights, dict) and "random" in weights:  # a training in progress
+        weights = weights["model"]
+    _check_weights(path, weights, _unwrapped(model))
+    _unwrapped(model).load_state_dict(weights)
+    return model
+
+
+def _read_safely(path):
+    """What torch.save wrote, if it is whole, and holds nothing but tensors, numbers and texts."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        damaged = True
+    if damaged:
+        raise ValueError(f"{path} is damaged or no file of weights: the file was left as it is")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than weights and numbers, and was not loaded because it could run code"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no file of weights: the file was left as it is") from error
+
+
+def _check_weights(path, weights, model):
+    wanted = model.state_dict()
+    is_weights = isinstance(weights, dict) and all(isinstance(v, torch.Tensor) for v in weights.values())
+    if not is_weights or {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise ValueError(
+            f"the weights in {path} do not fit {type(model).__name__}: they belong to another network"
+        )
+
+
+def _random_state():
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state):
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+# --- Several processes (torchrun): data divided among them, results added up ------------------------
+
+
+def _is_distributed():
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def process_number():
+    """The number of this process among those that train together; 0 where it is alone."""
+    return torch.distributed.get_rank() if _is_distributed() else 0
+
+
+def process_count():
+    """How many processes train together."""
+    return torch.distributed.get_world_size() if _is_distributed() else 1
+
+
+def is_first_process():
+    """Whether this process is the only one, or that of several which prints and writes files."""
+    return process_number() == 0
+
+
+def _of_all_processes(value):
+    """A list with the value of each process."""
+    values = [value] * process_count()
+    if _is_distributed():
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _unwrapped(model):
+    """The network itself, where it is wrapped in DistributedDataParallel."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+class Share(Sampler):
+    """The digits that fall to this process: every n-th one, in an order that all processes agree on.
+
+    Shuffled digits are filled up with a few repeated ones, so that each process takes as many steps.
+    """
+
+    def __init__(self, dataset, shuffle):
+        self.dataset, self.shuffle = dataset, shuffle
+
+    def __len__(self):
+        total, count = len(self.dataset), process_count()
+        return math.ceil(total / count) if self.shuffle else len(range(process_number(), total, count))
+
+    def __iter__(self):
+        order = list(range(len(self.dataset)))
+        if self.shuffle:
+            order = _of_all_processes(torch.randperm(len(order)).tolist())[0]
+            order += order[: -len(order) % process_count()]
+        return iter(order[process_number() :: process_count()])
 
 
 def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, highest=1.0, steps=200):
@@ -560,9 +783,15 @@ class Tally:
         """(accuracy in %, mean loss) over the images, so that a short last batch counts as little."""
         if self.pending:
             self.look()
+        counts = _of_all_processes((self.correct, self.images, self.loss_sum))
+        self.correct, self.images, self.loss_sum = (sum(column) for column in zip(*counts))
         if self.images == 0:
             raise ValueError("the loader is empty: it holds no digits to train or test on")
         return 100 * self.correct / self.images, self.loss_sum / self.images
+
+
+def _progress_bar(total):
+    return tqdm(total=total) if is_first_process() else tqdm(total=total, disable=True)
 
 
 def _move(tensor, device):
@@ -574,6 +803,7 @@ def _move(tensor, device):
 def fast_layout(model, device):
     """Make a CPU compute faster in this block; the results stay the same but for rounding."""
     usable = torch.device(device).type == "cpu" and all(p.dim() < 5 for p in model.parameters())
+    usable = usable and model is _unwrapped(model)  # the other processes expect gradients in the usual order
     if usable:
         _keep_freed_memory()
         model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like numbers
@@ -632,6 +862,7 @@ def get_summary(Net):
 
 def result(model, test_data, epochs, accuracy, seconds):
     """What a training run gave, as a line for `print_results`."""
+    model = _unwrapped(model)
     return {
         "network": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

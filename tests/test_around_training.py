@@ -19,14 +19,18 @@ from model import NetGAP
 
 @pytest.fixture
 def history():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
-    return utils.History(optimizer)
+    model = nn.Linear(1, 1)
+    return utils.History(model, torch.optim.SGD(model.parameters(), lr=0.05))
 
 
 def test_history_prints_one_line_an_epoch(history, capsys):
+    numbers = history.epochs(2)
+    assert next(numbers) == 1
     history.add((90.5, 0.31), (95.25, 0.125))
     history.optimizer.param_groups[0]["lr"] = 0.005
+    assert next(numbers) == 2
     history.add((99.0, 0.03), (98.0, 0.0625))
+    assert list(numbers) == []
     first, second = capsys.readouterr().out.splitlines()
     start = "Epoch  1: training 90.50 % (loss 0.3100), test 95.25 % (loss 0.1250), learning rate 0.05, "
     assert first.startswith(start) and first.endswith(" s")
@@ -41,10 +45,11 @@ def test_history_prints_one_line_an_epoch(history, capsys):
 
 
 def test_history_draws_nothing_outside_a_notebook(history):
+    next(history.epochs(1))
     assert history._picture is None
 
 
-def test_history_redraws_one_picture_in_a_notebook(monkeypatch):
+def test_history_redraws_one_picture_in_a_notebook(history, monkeypatch):
     """In the place of a notebook: an IPython whose shell has a kernel, and a display that is noted."""
     IPython = pytest.importorskip("IPython")
     shown, updated = [], []
@@ -60,15 +65,16 @@ def test_history_redraws_one_picture_in_a_notebook(monkeypatch):
     monkeypatch.delenv("PYTEST_VERSION", raising=False)
     monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=None))
     monkeypatch.setattr("IPython.display.display", display)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
-    history = utils.History(optimizer)
-    for _ in range(3):
+    for _ in history.epochs(3):
         history.add((90.0, 0.3), (95.0, 0.1))
     pictures = [picture.data for picture in [*shown, *updated]]
     assert len(shown) == 1 and len(updated) == 3, "one picture that is replaced, not four below each other"
     assert all(data.startswith(b"\x89PNG") for data in pictures) and len(set(pictures)) == 4
     assert not plt.get_fignums()
-    assert utils.History(optimizer, live=False)._picture is None
+
+    quiet = utils.History(history.model, history.optimizer, live=False)
+    next(quiet.epochs(1))
+    assert quiet._picture is None
 
 
 # --- The learning-rate test ------------------------------------------------------------------------

@@ -1,0 +1,285 @@
+"""Trainings that are interrupted go on exactly; damaged and foreign files are refused and left alone."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_notebooks import HERE
+from torch import nn, optim
+from torch.utils.data import DataLoader
+
+import utils
+from model import Net, NetGAP, NetMini
+
+# A process that never used several threads may fork, so each training starts without importing anew.
+KILLED = """
+import json, os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+import utils
+from model import NetMini
+
+folder, kills, epochs = sys.argv[1], int(sys.argv[2]), 8
+images = torch.randint(0, 256, (96, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+digits = utils.Digits(images, torch.arange(96) % 10, utils.Augment())
+
+
+def whole_training(path):
+    pid = os.fork()
+    if pid:
+        return pid
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+    utils.seed_everything(3)
+    model = NetMini()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
+    loader = utils.DataLoader(digits, 16, shuffle=True)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=epochs * len(loader))
+    history = utils.History(model, optimizer, scheduler)
+    for _ in history.epochs(epochs, path):
+        trained = utils.train(model, "cpu", loader, optimizer, utils.F.nll_loss, scheduler)
+        history.add(trained, utils.test(model, "cpu", loader, utils.F.nll_loss))
+    os._exit(0)
+
+
+start = time.time()
+assert os.waitpid(whole_training(folder + "/whole.pt"), 0)[1] == 0
+duration = time.time() - start
+random.seed()
+done = []
+while True:
+    pid = whole_training(folder + "/killed.pt")
+    if len(done) == kills:
+        assert os.waitpid(pid, 0)[1] == 0
+        break
+    time.sleep(random.uniform(0, duration / 3))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    reached = 0
+    if os.path.exists(folder + "/killed.pt"):
+        reached = len(torch.load(folder + "/killed.pt", weights_only=True)["curves"]["test_acc"])
+    done.append(reached)
+print(json.dumps(done))
+"""
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+def test_twenty_kills_change_nothing(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), "20"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    reached = json.loads(done.stdout)
+    assert len(reached) == 20 and reached == sorted(reached), "no kill may lose a whole epoch"
+    whole, killed = (torch.load(tmp_path / name, weights_only=True) for name in ["whole.pt", "killed.pt"])
+    whole.pop("seconds"), killed.pop("seconds")
+    assert len(whole["curves"]["test_acc"]) == 8 and same(whole, killed)
+
+
+# --- In one process --------------------------------------------------------------------------------
+
+
+def training(digits, Network=NetMini, epochs=2):
+    """A history, and a function that does its epochs."""
+    utils.seed_everything(0)
+    model = Network()
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    scheduler = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    history = utils.History(model, optimizer, scheduler)
+    loader = DataLoader(digits, 25, shuffle=True)
+
+    def run(checkpoint, total=epochs):
+        for _ in history.epochs(total, checkpoint):
+            trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss)
+            history.add(trained, utils.test(model, "cpu", loader, F.nll_loss, quiet=True))
+            scheduler.step()
+        return history
+
+    return history, run
+
+
+def test_going_on_equals_never_stopping(digits, tmp_path, capsys):
+    _, run = training(digits)
+    whole = run(tmp_path / "whole.pt", 4)
+    _, run = training(digits)
+    run(tmp_path / "a.pt", 2)
+    _, run = training(digits)
+    capsys.readouterr()
+    again = run(tmp_path / "a.pt", 4)
+    assert "a.pt holds 2 of 4 epochs: going on from there." in capsys.readouterr().out
+    assert again.curves == whole.curves and same(again.model.state_dict(), whole.model.state_dict())
+    assert again.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
+
+
+def test_a_finished_training_is_not_done_again(digits, tmp_path):
+    _, run = training(digits)
+    run(tmp_path / "a.pt")
+    before = (tmp_path / "a.pt").read_bytes()
+    history, run = training(digits)
+    run(tmp_path / "a.pt")
+    assert history.done == 2 and (tmp_path / "a.pt").read_bytes() == before
+
+
+def test_an_epoch_without_results_is_noticed(digits):
+    history, _ = training(digits)
+    with pytest.raises(RuntimeError, match="without history.add"):
+        for _ in history.epochs(2):
+            pass
+
+
+def test_two_runs_give_the_same_numbers(digits, tmp_path):
+    results = []
+    for _ in range(2):
+        _, run = training(digits, Net)
+        results.append(run(None))
+    assert results[0].curves == results[1].curves
+    assert same(results[0].model.state_dict(), results[1].model.state_dict())
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(digits, tmp_path, monkeypatch):
+    _, run = training(digits)
+    history = run(tmp_path / "a.pt")
+    before = (tmp_path / "a.pt").read_bytes()
+
+    def half(state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match=r"a\.pt could not be written .*No space left.*: make room"):
+        utils.save_checkpoint(tmp_path / "a.pt", history)
+    assert (tmp_path / "a.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+# --- Files that are refused ---------------------------------------------------------------------------
+
+
+class Evil:
+    """A pickle that runs code when it is loaded."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("pwned"),))
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def evil(path):
+    torch.save({"version": Evil()}, path)
+
+
+def evil_of_old(path):
+    path.write_bytes(pickle.dumps(Evil()))
+
+
+def of_another_version(path):
+    torch.save(torch.load(path, weights_only=True) | {"version": 0}, path)
+
+
+def only_weights(path):
+    torch.save(NetMini().state_dict(), path)
+
+
+def no_dictionary(path):
+    torch.save([1, 2], path)
+
+
+def a_zip_of_something(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (truncated, "is damaged"),
+        (flipped, "is damaged"),
+        (emptied, "is damaged"),
+        (a_zip_of_something, "is damaged"),
+        (evil, "could run code"),
+        (evil_of_old, "is damaged or no file of weights"),
+        (of_another_version, "another version of this course"),
+        (only_weights, "holds no training to go on with"),
+        (no_dictionary, "holds no training to go on with"),
+    ],
+)
+def test_bad_checkpoints_are_refused_and_left_alone(harm, sentence, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.pt"
+    _, run = training(digits)
+    run(path, 1)
+    harm(path)
+    before = path.read_bytes()
+    history, run = training(digits)
+    weights = {name: value.clone() for name, value in history.model.state_dict().items()}
+    with pytest.raises(ValueError, match=sentence):
+        run(path, 2)
+    assert path.read_bytes() == before and not Path("pwned").exists()
+    assert same(weights, history.model.state_dict()) and history.done == 0
+
+
+def test_checkpoints_of_another_training_are_refused(digits, tmp_path):
+    path = tmp_path / "a.pt"
+    training(digits)[1](path)
+    with pytest.raises(ValueError, match="belongs to the network NetMini, not NetGAP"):
+        training(digits, NetGAP)[1](path)
+
+    history, run = training(digits)
+    history.optimizer = optim.Adam(history.model.parameters())
+    with pytest.raises(ValueError, match="another optimizer, scheduler or number of epochs"):
+        run(path)
+    history, run = training(digits)
+    history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=7)
+    with pytest.raises(ValueError, match="another optimizer, scheduler or number of epochs"):
+        run(path)
+
+
+@pytest.mark.parametrize("harm", [truncated, flipped, evil, no_dictionary])
+def test_bad_weights_are_refused(harm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "NetMini.pt"
+    shutil.copy(HERE / "checkpoints" / "NetMini.pt", path)
+    model = NetMini()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    harm(path)
+    with pytest.raises(ValueError, match=r"NetMini\.pt"):
+        utils.load_weights(path, model)
+    assert same(before, model.state_dict()) and not Path("pwned").exists()
+
+
+def test_weights_are_loaded_and_belong_to_one_network(digits, tmp_path):
+    weights = torch.load(HERE / "checkpoints" / "NetMini.pt", weights_only=True)
+    assert same(utils.load_weights(HERE / "checkpoints" / "NetMini.pt", NetMini()).state_dict(), weights)
+    with pytest.raises(ValueError, match="do not fit NetGAP: they belong to another network"):
+        utils.load_weights(HERE / "checkpoints" / "NetMini.pt", NetGAP())
+    history = training(digits)[1](tmp_path / "a.pt")
+    assert same(utils.load_weights(tmp_path / "a.pt", NetMini()).state_dict(), history.model.state_dict())
+    assert isinstance(history.model, nn.Module)
