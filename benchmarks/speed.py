@@ -20,10 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import report
-from recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # where model.py and utils.py are
+sys.path.insert(0, str(HERE.parent))  # where recipes.py, model.py and utils.py are
+
+from recipes import RECIPES  # noqa: E402
 
 WAYS = ["ours", "ours, 32 bits", "conventional"]
 WARM_UP = 10  # batches before the clock starts

@@ -1,6 +1,6 @@
 """How each network is trained for the course's figures.
 
-Each recipe was chosen on the last 10,000 training digits; README.md here tells the search.
+Each recipe was chosen on the last 10,000 training digits; benchmarks/README.md tells the search.
 """
 
 from dataclasses import asdict, dataclass
