@@ -509,6 +509,187 @@ def _is_watched():
     return bool(ipython) and hasattr(ipython.get_ipython(), "kernel") and "PYTEST_VERSION" not in os.environ
 
 
+def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, highest=1.0, steps=200):
+    """Let the learning rate grow from batch to batch; return two lists, the rates and the losses.
+
+    It trains a copy, so the model stays as it is, and ends early where the loss explodes.
+    """
+    if not 0 < lowest < highest or steps < 2:
+        raise ValueError(
+            f"a test from {lowest} to {highest} in {steps} steps is not possible: "
+            "it wants 0 < lowest < highest and 2 steps or more"
+        )
+    trial = copy.deepcopy(model).train()
+    optimizer = optim.SGD(trial.parameters(), lr=lowest, momentum=0.9)
+    epochs = itertools.repeat(train_loader, steps)  # an epoch may be too short
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), steps)
+    rates, losses = [], []
+    with fast_layout(trial, device):
+        for data, target in tqdm(batches, total=steps):
+            rates.append(lowest * (highest / lowest) ** (len(rates) / (steps - 1)))
+            optimizer.param_groups[0]["lr"] = rates[-1]
+            optimizer.zero_grad()
+            prediction = trial(_move(data, device))
+            loss = criterion(prediction, _move(check_labels(target, prediction), device))
+            losses.append(loss.item())
+            if not losses[-1] < 2 * losses[0]:  # not even if it is nan
+                break
+            loss.backward()
+            optimizer.step()
+    if not losses:
+        raise ValueError("the loader is empty: it holds no digits to train on")
+    return rates, losses
+
+
+class Tally:
+    """Counts images, right answers and losses without making an accelerator wait at every batch."""
+
+    def __init__(self, device, criterion):
+        self.is_cpu = torch.device(device).type == "cpu"
+        keywords = getattr(criterion, "keywords", {})  # of a functools.partial
+        self.losses_are_sums = "sum" in (getattr(criterion, "reduction", None), keywords.get("reduction"))
+        self.images = self.correct = self.batches = 0
+        self.loss_sum = self.last_loss = 0.0
+        self.pending = []  # what the device may still be computing
+        self.next_look = 0.0
+
+    def add(self, prediction, target, loss):
+        """Take in a batch; look at the results at once on a CPU, now and then on an accelerator."""
+        if loss.dim() != 0:
+            raise ValueError(
+                f"the criterion must return one number, got a tensor of shape {list(loss.shape)}: "
+                'use reduction="mean"'
+            )
+        self.pending.append((loss.detach(), _count_correct(prediction, target), len(target)))
+        if self.is_cpu or time.monotonic() >= self.next_look:
+            self.look()
+            self.next_look = time.monotonic() + 0.2
+
+    def look(self):
+        """Add up what is pending; stop at a loss that is not a number."""
+        losses, counts, sizes = zip(*self.pending)
+        for loss, size in zip(torch.stack(losses).tolist(), sizes):
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"stopped because the loss became {loss} at batch {self.batches}: a smaller learning "
+                    "rate usually helps, and pixels that are normalised and finite"
+                )
+            self.batches += 1
+            self.images += size
+            self.last_loss = loss
+            self.loss_sum += loss if self.losses_are_sums else loss * size
+        self.correct += int(torch.stack(counts).sum())
+        self.pending.clear()
+
+    def describe(self):
+        """The progress bar's text, as of the last look."""
+        accuracy = 100 * self.correct / max(self.images, 1)
+        return f"Train: Loss={self.last_loss:0.4f} Batch_id={self.batches - 1} Accuracy={accuracy:0.2f}"
+
+    def result(self):
+        """(accuracy in %, mean loss) over the images, so that a short last batch counts as little."""
+        if self.pending:
+            self.look()
+        counts = _of_all_processes((self.correct, self.images, self.loss_sum))
+        self.correct, self.images, self.loss_sum = (sum(column) for column in zip(*counts))
+        if self.images == 0:
+            raise ValueError("the loader is empty: it holds no digits to train or test on")
+        return 100 * self.correct / self.images, self.loss_sum / self.images
+
+
+def _progress_bar(total):
+    return tqdm(total=total) if is_first_process() else tqdm(total=total, disable=True)
+
+
+def _move(tensor, device):
+    # Only CUDA can copy safely in the background while Python goes on.
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
+@contextlib.contextmanager
+def fast_layout(model, device):
+    """Make a CPU compute faster in this block; the results stay the same but for rounding."""
+    usable = torch.device(device).type == "cpu" and all(p.dim() < 5 for p in model.parameters())
+    usable = usable and model is _unwrapped(model)  # the other processes expect gradients in the usual order
+    if usable:
+        _keep_freed_memory()
+        model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like numbers
+    try:
+        yield
+    finally:
+        if usable:
+            model.to(memory_format=torch.contiguous_format)
+
+
+@functools.lru_cache
+def _keep_freed_memory():
+    """Ask glibc (Linux) to keep big blocks for the next layer instead of handing them back.
+
+    Getting them anew from the system, page by page, takes up to a third of the training time.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system, another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_faster_with_bfloat16(device):
+    """Whether this processor multiplies 16-bit numbers (bfloat16) faster than 32-bit ones."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch cannot tell
+    return torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
+
+
+def bfloat16(wanted):
+    """Convolutions and linear layers round their numbers to 16 bits in this block, if wanted."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted)
+
+
+def check_labels(labels, prediction):
+    """Return the labels if the network has an answer for each; else say which one is impossible."""
+    classes = prediction.shape[1]
+    # Labels on an accelerator are not looked at: that would make it wait.
+    if labels.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, "
+            f"but this batch has labels from {int(labels.min())} to {int(labels.max())}"
+        )
+    return labels
+
+
+def get_summary(Net):
+    """Build a network of this class and print its table of layers, for one 1×28×28 image."""
+    from torchsummary import summary
+
+    if isinstance(Net, nn.Module):
+        raise TypeError("get_summary wants the class, as in get_summary(Net); a model has model.summary()")
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here must not shift later random numbers
+        summary(Net(), input_size=(1, 28, 28), device="cpu")
+
+
+def result(model, test_data, epochs, accuracy, seconds):
+    """What a training run gave, as a line for `print_results`."""
+    model = _unwrapped(model)
+    return {
+        "network": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epochs": epochs,
+        "data": test_data.source,
+        "accuracy": accuracy,
+        "seconds": seconds,
+    }
+
+
+def print_results(results):
+    """Print a table of training runs, a line for each `result`."""
+    print(f"{'network':<12} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
+    for row in results:
+        print(
+            f"{row['network']:<12} {row['parameters']:>10,} {row['epochs']:>6}  {row['data']:<7} "
+            f"{row['accuracy']:>7.2f} % {row['seconds']:>7.0f}"
+        )
+
+
 # --- Interruptions: what a training needs to go on where it stopped ------------------------------
 
 CHECKPOINT_VERSION = 1
@@ -700,187 +881,6 @@ class Share(Sampler):
             order = _of_all_processes(torch.randperm(len(order)).tolist())[0]
             order += order[: -len(order) % process_count()]
         return iter(order[process_number() :: process_count()])
-
-
-def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, highest=1.0, steps=200):
-    """Let the learning rate grow from batch to batch; return two lists, the rates and the losses.
-
-    It trains a copy, so the model stays as it is, and ends early where the loss explodes.
-    """
-    if not 0 < lowest < highest or steps < 2:
-        raise ValueError(
-            f"a test from {lowest} to {highest} in {steps} steps is not possible: "
-            "it wants 0 < lowest < highest and 2 steps or more"
-        )
-    trial = copy.deepcopy(model).train()
-    optimizer = optim.SGD(trial.parameters(), lr=lowest, momentum=0.9)
-    epochs = itertools.repeat(train_loader, steps)  # an epoch may be too short
-    batches = itertools.islice(itertools.chain.from_iterable(epochs), steps)
-    rates, losses = [], []
-    with fast_layout(trial, device):
-        for data, target in tqdm(batches, total=steps):
-            rates.append(lowest * (highest / lowest) ** (len(rates) / (steps - 1)))
-            optimizer.param_groups[0]["lr"] = rates[-1]
-            optimizer.zero_grad()
-            prediction = trial(_move(data, device))
-            loss = criterion(prediction, _move(check_labels(target, prediction), device))
-            losses.append(loss.item())
-            if not losses[-1] < 2 * losses[0]:  # not even if it is nan
-                break
-            loss.backward()
-            optimizer.step()
-    if not losses:
-        raise ValueError("the loader is empty: it holds no digits to train on")
-    return rates, losses
-
-
-class Tally:
-    """Counts images, right answers and losses without making an accelerator wait at every batch."""
-
-    def __init__(self, device, criterion):
-        self.is_cpu = torch.device(device).type == "cpu"
-        keywords = getattr(criterion, "keywords", {})  # of a functools.partial
-        self.losses_are_sums = "sum" in (getattr(criterion, "reduction", None), keywords.get("reduction"))
-        self.images = self.correct = self.batches = 0
-        self.loss_sum = self.last_loss = 0.0
-        self.pending = []  # what the device may still be computing
-        self.next_look = 0.0
-
-    def add(self, prediction, target, loss):
-        """Take in a batch; look at the results at once on a CPU, now and then on an accelerator."""
-        if loss.dim() != 0:
-            raise ValueError(
-                f"the criterion must return one number, got a tensor of shape {list(loss.shape)}: "
-                'use reduction="mean"'
-            )
-        self.pending.append((loss.detach(), _count_correct(prediction, target), len(target)))
-        if self.is_cpu or time.monotonic() >= self.next_look:
-            self.look()
-            self.next_look = time.monotonic() + 0.2
-
-    def look(self):
-        """Add up what is pending; stop at a loss that is not a number."""
-        losses, counts, sizes = zip(*self.pending)
-        for loss, size in zip(torch.stack(losses).tolist(), sizes):
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"stopped because the loss became {loss} at batch {self.batches}: a smaller learning "
-                    "rate usually helps, and pixels that are normalised and finite"
-                )
-            self.batches += 1
-            self.images += size
-            self.last_loss = loss
-            self.loss_sum += loss if self.losses_are_sums else loss * size
-        self.correct += int(torch.stack(counts).sum())
-        self.pending.clear()
-
-    def describe(self):
-        """The progress bar's text, as of the last look."""
-        accuracy = 100 * self.correct / max(self.images, 1)
-        return f"Train: Loss={self.last_loss:0.4f} Batch_id={self.batches - 1} Accuracy={accuracy:0.2f}"
-
-    def result(self):
-        """(accuracy in %, mean loss) over the images, so that a short last batch counts as little."""
-        if self.pending:
-            self.look()
-        counts = _of_all_processes((self.correct, self.images, self.loss_sum))
-        self.correct, self.images, self.loss_sum = (sum(column) for column in zip(*counts))
-        if self.images == 0:
-            raise ValueError("the loader is empty: it holds no digits to train or test on")
-        return 100 * self.correct / self.images, self.loss_sum / self.images
-
-
-def _progress_bar(total):
-    return tqdm(total=total) if is_first_process() else tqdm(total=total, disable=True)
-
-
-def _move(tensor, device):
-    # Only CUDA can copy safely in the background while Python goes on.
-    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
-
-
-@contextlib.contextmanager
-def fast_layout(model, device):
-    """Make a CPU compute faster in this block; the results stay the same but for rounding."""
-    usable = torch.device(device).type == "cpu" and all(p.dim() < 5 for p in model.parameters())
-    usable = usable and model is _unwrapped(model)  # the other processes expect gradients in the usual order
-    if usable:
-        _keep_freed_memory()
-        model.to(memory_format=torch.channels_last)  # the order in which CPU convolutions like numbers
-    try:
-        yield
-    finally:
-        if usable:
-            model.to(memory_format=torch.contiguous_format)
-
-
-@functools.lru_cache
-def _keep_freed_memory():
-    """Ask glibc (Linux) to keep big blocks for the next layer instead of handing them back.
-
-    Getting them anew from the system, page by page, takes up to a third of the training time.
-    """
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system, another C library
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def is_faster_with_bfloat16(device):
-    """Whether this processor multiplies 16-bit numbers (bfloat16) faster than 32-bit ones."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch cannot tell
-    return torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
-
-
-def bfloat16(wanted):
-    """Convolutions and linear layers round their numbers to 16 bits in this block, if wanted."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=wanted)
-
-
-def check_labels(labels, prediction):
-    """Return the labels if the network has an answer for each; else say which one is impossible."""
-    classes = prediction.shape[1]
-    # Labels on an accelerator are not looked at: that would make it wait.
-    if labels.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(
-            f"labels must be from 0 to {classes - 1}, "
-            f"but this batch has labels from {int(labels.min())} to {int(labels.max())}"
-        )
-    return labels
-
-
-def get_summary(Net):
-    """Build a network of this class and print its table of layers, for one 1×28×28 image."""
-    from torchsummary import summary
-
-    if isinstance(Net, nn.Module):
-        raise TypeError("get_summary wants the class, as in get_summary(Net); a model has model.summary()")
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here must not shift later random numbers
-        summary(Net(), input_size=(1, 28, 28), device="cpu")
-
-
-def result(model, test_data, epochs, accuracy, seconds):
-    """What a training run gave, as a line for `print_results`."""
-    model = _unwrapped(model)
-    return {
-        "network": type(model).__name__,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "epochs": epochs,
-        "data": test_data.source,
-        "accuracy": accuracy,
-        "seconds": seconds,
-    }
-
-
-def print_results(results):
-    """Print a table of training runs, a line for each `result`."""
-    print(f"{'network':<12} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
-    for row in results:
-        print(
-            f"{row['network']:<12} {row['parameters']:>10,} {row['epochs']:>6}  {row['data']:<7} "
-            f"{row['accuracy']:>7.2f} % {row['seconds']:>7.0f}"
-        )
 
 
 # --- What the network gets wrong ---------------------------------------------------------------
