@@ -11,9 +11,7 @@ import hashlib
 import http.client
 import io
 import itertools
-import json
 import math
-import operator
 import os
 import pickle
 import queue
@@ -55,9 +53,6 @@ __all__ = [
     # pictures
     "show_digits", "data_visualization", "plot_loss", "plot_misclassified",
     "plot_confusion_matrix", "plot_learning_rates", "draw_network", "plot_errors", "show_figure",
-    # the course's own measurements
-    "get_measurements", "plot_seeds", "plot_accuracy_and_size",
-    "leave_out", "get_ablation",
 ]  # fmt: skip
 
 # --- Settings: every environment variable of the course is read here ---------------------------
@@ -1070,131 +1065,4 @@ def plot_errors(errors_by_rate, save=None):
         ax.grid(alpha=0.3)
     for ax in axes.flat[len(errors_by_rate) :]:
         ax.axis("off")
-    show_figure(figure, save)
-
-
-# --- The course's own measurements: several seeds of each network, kept in benchmarks/results ---
-
-
-def get_measurements():
-    """What the networks reached on MNIST's test set: (ours, published), the smallest network first.
-
-    Ours have a network, a recipe if it is a special one, parameters, epochs, and the accuracies of
-    all seeds; the published ones have parameters, one accuracy, and its kind.
-    """
-    folder = Path(__file__).resolve().parent / "benchmarks" / "results"
-    if not (folder / "published.json").exists():
-        print(f"There are no measurements in {folder}: they come with the course's repository.")
-        return [], []
-    ours = []
-    for path in folder.glob("accuracy-*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        network, _, recipe = record["network"].partition("-")
-        ours.append(
-            {
-                "network": network,
-                "recipe": recipe,
-                "parameters": record["parameters"],
-                "epochs": record["recipe"]["epochs"],
-                "accuracies": [100 * run["correct"] / run["images"] for run in record["runs"]],
-            }
-        )
-    published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
-    by_size = operator.itemgetter("parameters")
-    return sorted(ours, key=by_size), sorted(published, key=by_size)
-
-
-def _mean_and_spread(values):
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def leave_out(ingredient, model):
-    """A `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
-
-    A linear layer takes the place of average pooling, and of the 1×1 convolution before it.
-    """
-    model = copy.deepcopy(model)
-    if ingredient == "average pooling":
-        numbers = model.classes.in_channels * model.average.kernel_size**2
-        model.classes, model.average = nn.Flatten(), nn.Linear(numbers, model.classes.out_channels)
-        return model
-    kinds = {"batch norm": nn.BatchNorm2d, "dropout": nn.Dropout}
-    if ingredient not in kinds:
-        choices = "'batch norm', 'dropout' or 'average pooling'"
-        raise ValueError(f"{ingredient!r} cannot be left out: choose {choices}")
-    for block in model.children():
-        for name, layer in block.named_children():
-            if isinstance(layer, kinds[ingredient]):
-                setattr(block, name, nn.Identity())
-    return model
-
-
-def get_ablation():
-    """What `NetGAP` reached without each of its ingredients, on validation digits; rows for `plot_seeds`."""
-    path = Path(__file__).resolve().parent / "benchmarks" / "results" / "ablation.json"
-    if not path.exists():
-        print(f"There is no {path}: it comes with the course's repository.")
-        return []
-    record = json.loads(path.read_text(encoding="utf-8"))
-    rows = {}
-    for run in record["runs"]:
-        row = {"network": run["variant"], "recipe": "", "epochs": record["recipe"]["epochs"]}
-        row = rows.setdefault(run["variant"], row | {"parameters": run["parameters"], "accuracies": []})
-        row["accuracies"].append(100 * run["correct"] / run["images"])
-    return list(rows.values())
-
-
-def plot_seeds(ours, digits="test", save=None):
-    """A line for each network: its accuracy from every seed, and their mean ± standard deviation."""
-    if not ours:
-        return
-    figure, ax = plt.subplots(figsize=(9, 1.2 + 0.75 * len(ours)), layout="constrained")
-    for height, row in enumerate(ours):
-        mean, spread = _mean_and_spread(row["accuracies"])
-        ax.errorbar(mean, height, xerr=spread, fmt="D", color="tab:blue", capsize=5, zorder=2)
-        ax.scatter(
-            row["accuracies"],
-            [height] * len(row["accuracies"]),
-            s=40,
-            color="tab:orange",
-            alpha=0.6,
-            zorder=3,
-        )
-        text = f"{mean:.2f} ± {spread:.2f} %" if spread else f"{mean:.2f} %"
-        ax.text(mean, height + 0.22, text, ha="center", fontsize=10)
-    names = [f"{row['network']}, {row['recipe']} recipe" if row["recipe"] else row["network"] for row in ours]
-    sizes = [f"{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
-    ax.set_yticks(range(len(ours)), [f"{name}\n{size}" for name, size in zip(names, sizes)])
-    ax.set(xlabel=f"accuracy on {digits} digits after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
-    ax.set_title("Every dot is one seed; the diamonds are means, with one standard deviation")
-    ax.grid(axis="x", alpha=0.3)
-    show_figure(figure, save)
-
-
-def plot_accuracy_and_size(ours, published, save=None):
-    """Test accuracy against the number of parameters: ours with error bars, and published figures."""
-    if not ours:
-        return
-    figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
-    usual = [row for row in ours if not row["recipe"]]
-    for row, larger in zip(usual, [*usual[1:], None]):
-        mean, spread = _mean_and_spread(row["accuracies"])
-        ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
-        is_crowded = larger and larger["parameters"] < 1.5 * row["parameters"]
-        side = {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}
-        point, text = (row["parameters"], mean), f"{row['network']}\n{mean:.2f} %"
-        ax.annotate(text, point, textcoords="offset points", va="center", weight="bold", **side)
-    for kind, marker in zip(sorted({row["kind"] for row in published}), "x+"):
-        rows = [row for row in published if row["kind"] == kind]
-        sizes, accuracies = [row["parameters"] for row in rows], [row["accuracy"] for row in rows]
-        ax.scatter(sizes, accuracies, s=70, marker=marker, color="tab:red", label=f"published, {kind}")
-    ax.set_xscale("log")
-    ax.set_xticks(
-        sizes := [5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000], map("{:,}".format, sizes)
-    )
-    ax.minorticks_off()
-    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(4_000, 1_500_000))
-    ax.set_title("Accuracy and size: the last epoch, mean ± standard deviation over seeds")
-    ax.legend(loc="lower left")
-    ax.grid(alpha=0.3)
     show_figure(figure, save)

@@ -19,6 +19,7 @@ import records
 import training
 import utils
 from accuracy import measure
+from measurements import leave_out
 from recipes import RECIPES
 
 WHOLE = "NetGAP"
@@ -31,7 +32,7 @@ def train_variant(variant, recipe, seed, train_loader):
     """Train a `NetGAP` that lacks what `variant` says."""
     part = variant.removeprefix("without ")
     train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else training.varied(recipe)
-    change = functools.partial(utils.leave_out, part) if part in PARTS else None
+    change = functools.partial(leave_out, part) if part in PARTS else None
     return training.fit("NetGAP", recipe, seed, train_loader, change)
 
 

@@ -1,4 +1,4 @@
-"""What a lesson shows around its training: the history, the learning-rate test, ingredients left out."""
+"""What a lesson shows around its training: the history and the learning-rate test."""
 
 import copy
 import math
@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import utils
-from model import NetGAP
 
 # --- The history of a training --------------------------------------------------------------------
 
@@ -122,29 +121,3 @@ def test_learning_rate_test_refuses_what_makes_no_sense(digits, lowest, highest,
 def test_learning_rate_test_refuses_an_empty_loader():
     with pytest.raises(ValueError, match="the loader is empty"):
         utils.learning_rate_test(nn.Linear(1, 1), "cpu", [], F.nll_loss)
-
-
-# --- Leaving out an ingredient ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ingredient", "parameters"),
-    # Two numbers for each of 16 + 32 + 16 + 32 maps; 32 · 36 · 10 + 10 instead of 330 in the linear layer.
-    [("batch norm", 17_466 - 192), ("dropout", 17_466), ("average pooling", 17_466 - 330 + 11_530)],
-)
-def test_leaving_out_an_ingredient(ingredient, parameters):
-    whole = NetGAP()
-    changed = utils.leave_out(ingredient, whole)
-    assert sum(parameter.numel() for parameter in changed.parameters()) == parameters
-    assert sum(parameter.numel() for parameter in whole.parameters()) == 17_466, "the whole one stays"
-    kinds = [type(layer).__name__ for layer in changed.modules()]
-    assert {"batch norm": "BatchNorm2d", "dropout": "Dropout", "average pooling": "AvgPool2d"}[
-        ingredient
-    ] not in kinds
-    answers = changed(torch.randn(3, 1, 28, 28))
-    assert answers.shape == (3, 10) and torch.allclose(answers.exp().sum(1), torch.ones(3), atol=1e-5)
-
-
-def test_leaving_out_what_is_not_there():
-    with pytest.raises(ValueError, match="'salt' cannot be left out: choose 'batch norm'"):
-        utils.leave_out("salt", NetGAP())

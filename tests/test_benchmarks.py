@@ -15,6 +15,7 @@ from test_notebooks import HERE, code_cells, read, results
 import ablation
 import accuracy
 import conventional
+import measurements
 import model as networks
 import report
 import speed
@@ -205,7 +206,7 @@ def test_lesson_6_trains_with_these_recipes(name):
 
 
 def test_every_ingredient_was_left_out():
-    rows = utils.get_ablation()
+    rows = measurements.get_ablation()
     assert [row["network"] for row in rows] == ablation.VARIANTS
     assert all(len(row["accuracies"]) >= 3 and row["epochs"] == ablation.EPOCHS for row in rows)
     assert [row["parameters"] for row in rows] == [17_466, 17_274, 17_466, 28_666, 17_466]

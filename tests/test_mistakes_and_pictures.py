@@ -1,7 +1,5 @@
 """What the network gets wrong, and the pictures that show it."""
 
-import json
-
 import pytest
 import torch
 from matplotlib import colors
@@ -141,41 +139,3 @@ def test_results_table(digits, capsys):
 
 
 # --- The course's own measurements ---------------------------------------------------------------
-
-
-def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
-    folder = tmp_path / "benchmarks" / "results"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
-    for name, parameters in [("Big", 200), ("Small-short", 100)]:
-        runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
-        record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
-        (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
-    (folder / "published.json").write_text('[{"kind": "one run", "parameters": 50, "accuracy": 99.4}]')
-    ours, published = utils.get_measurements()
-    big = {"network": "Big", "recipe": "", "parameters": 200, "epochs": 7, "accuracies": [99.5, 99.6]}
-    assert ours == [big | {"network": "Small", "recipe": "short", "parameters": 100}, big]
-    assert published[0]["accuracy"] == 99.4
-
-
-def test_without_the_repository_there_are_no_measurements(tmp_path, monkeypatch, capsys, figures):
-    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
-    ours, published = utils.get_measurements()
-    assert "they come with the course's repository" in capsys.readouterr().out
-    utils.plot_seeds(ours)
-    utils.plot_accuracy_and_size(ours, published)
-    assert figures == []
-
-
-def test_pictures_of_the_measurements(figures):
-    row = {"network": "Tiny", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4, 99.8]}
-    single = row | {"network": "Once", "accuracies": [99.1]}
-    utils.plot_seeds([row, single])
-    short = row | {"recipe": "short"}
-    utils.plot_accuracy_and_size([row, single, short], [{"kind": "one run", "parameters": 9, "accuracy": 99}])
-    seeds, sizes = (figure.axes[0] for figure in figures)
-    # By hand: the mean of the three is 99.5, their deviations are -0.2, -0.1 and 0.3.
-    spread = ((0.04 + 0.01 + 0.09) / 2) ** 0.5
-    assert [text.get_text() for text in seeds.texts] == [f"99.50 ± {spread:.2f} %", "99.10 %"]
-    assert [text.get_text() for text in sizes.texts] == ["Tiny\n99.50 %", "Once\n99.10 %"]
-    assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]

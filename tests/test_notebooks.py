@@ -14,7 +14,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent.parent
 LESSONS = ["S5", "S6"]
-HELPERS = ["model.py", "utils.py", "insight.py", "exercises.py"]
+HELPERS = {"S5": ["model.py", "utils.py", "insight.py", "exercises.py"]}
+HELPERS["S6"] = [*HELPERS["S5"], "measurements.py"]
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
 
@@ -120,7 +121,7 @@ def origin(tmp_path):
     measurements = folder / "benchmarks" / "results"
     measurements.mkdir(parents=True)
     (measurements / "published.json").write_text("[]")
-    for name in HELPERS:
+    for name in HELPERS["S6"]:
         shutil.copy(HERE / name, folder)
     for command in ["init --quiet", "add .", "-c user.name=a -c user.email=b commit --quiet -m c"]:
         subprocess.run(["git", *command.split()], cwd=folder, check=True)
@@ -141,7 +142,7 @@ def first_cell(lesson, repository):
 def test_first_cell_fetches_the_helpers_in_colab(lesson, origin, colab):
     cell = first_cell(lesson, origin)
     exec(cell, {})
-    for name in HELPERS:
+    for name in HELPERS[lesson]:
         assert Path(name).read_text(encoding="utf-8") == (HERE / name).read_text(encoding="utf-8")
     assert Path("benchmarks/results/published.json").exists() == (lesson == "S6")
     assert not any("torch" in command or "torchvision" in command for command in colab)
@@ -167,7 +168,7 @@ def test_first_cell_asks_for_an_upload_where_nothing_can_be_fetched(lesson, cola
 
 @each_lesson
 def test_first_cell_installs_only_small_missing_packages(lesson, colab, monkeypatch):
-    for name in HELPERS:
+    for name in HELPERS[lesson]:
         Path(name).touch()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     exec(first_cell(lesson, "nowhere"), {})

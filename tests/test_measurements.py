@@ -1,0 +1,74 @@
+"""The course's measurements are read, drawn and taken as they say."""
+
+import json
+
+import pytest
+import torch
+
+import measurements
+from model import NetGAP
+
+
+def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
+    folder = tmp_path
+    monkeypatch.setattr(measurements, "RESULTS", folder)
+    for name, parameters in [("Big", 200), ("Small-short", 100)]:
+        runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
+        record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
+        (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
+    (folder / "published.json").write_text('[{"kind": "one run", "parameters": 50, "accuracy": 99.4}]')
+    ours, published = measurements.get_measurements()
+    big = {"network": "Big", "recipe": "", "parameters": 200, "epochs": 7, "accuracies": [99.5, 99.6]}
+    assert ours == [big | {"network": "Small", "recipe": "short", "parameters": 100}, big]
+    assert published[0]["accuracy"] == 99.4
+
+
+def test_without_the_repository_there_are_no_measurements(tmp_path, monkeypatch, capsys, figures):
+    monkeypatch.setattr(measurements, "RESULTS", tmp_path)
+    ours, published = measurements.get_measurements()
+    assert "they come with the course's repository" in capsys.readouterr().out
+    measurements.plot_seeds(ours)
+    measurements.plot_accuracy_and_size(ours, published)
+    assert figures == []
+
+
+def test_pictures_of_the_measurements(figures):
+    row = {"network": "Tiny", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4, 99.8]}
+    single = row | {"network": "Once", "accuracies": [99.1]}
+    measurements.plot_seeds([row, single])
+    short = row | {"recipe": "short"}
+    measurements.plot_accuracy_and_size(
+        [row, single, short], [{"kind": "one run", "parameters": 9, "accuracy": 99}]
+    )
+    seeds, sizes = (figure.axes[0] for figure in figures)
+    # By hand: the mean of the three is 99.5, their deviations are -0.2, -0.1 and 0.3.
+    spread = ((0.04 + 0.01 + 0.09) / 2) ** 0.5
+    assert [text.get_text() for text in seeds.texts] == [f"99.50 ± {spread:.2f} %", "99.10 %"]
+    assert [text.get_text() for text in sizes.texts] == ["Tiny\n99.50 %", "Once\n99.10 %"]
+    assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]
+
+
+# --- Leaving out an ingredient ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ingredient", "parameters"),
+    # Two numbers for each of 16 + 32 + 16 + 32 maps; 32 · 36 · 10 + 10 instead of 330 in the linear layer.
+    [("batch norm", 17_466 - 192), ("dropout", 17_466), ("average pooling", 17_466 - 330 + 11_530)],
+)
+def test_leaving_out_an_ingredient(ingredient, parameters):
+    whole = NetGAP()
+    changed = measurements.leave_out(ingredient, whole)
+    assert sum(parameter.numel() for parameter in changed.parameters()) == parameters
+    assert sum(parameter.numel() for parameter in whole.parameters()) == 17_466, "the whole one stays"
+    kinds = [type(layer).__name__ for layer in changed.modules()]
+    assert {"batch norm": "BatchNorm2d", "dropout": "Dropout", "average pooling": "AvgPool2d"}[
+        ingredient
+    ] not in kinds
+    answers = changed(torch.randn(3, 1, 28, 28))
+    assert answers.shape == (3, 10) and torch.allclose(answers.exp().sum(1), torch.ones(3), atol=1e-5)
+
+
+def test_leaving_out_what_is_not_there():
+    with pytest.raises(ValueError, match="'salt' cannot be left out: choose 'batch norm'"):
+        measurements.leave_out("salt", NetGAP())
