@@ -22,17 +22,23 @@ from accuracy import measure
 from measurements import leave_out
 from recipes import RECIPES
 
-WHOLE = "NetGAP"
-PARTS = ["batch norm", "dropout", "average pooling"]
-VARIANTS = [WHOLE, *(f"without {part}" for part in PARTS), "without augmentation"]
 EPOCHS = 5
+VARIANTS = {  # and what each lacks
+    "NetGAP": None,
+    "without batch norm, peak 0.01": "batch norm",  # with 0.1 the loss becomes nan in the first epoch
+    "without dropout": "dropout",
+    "without average pooling": "average pooling",
+    "without augmentation": "augmentation",
+}
 
 
 def train_variant(variant, recipe, seed, train_loader):
-    """Train a `NetGAP` that lacks what `variant` says."""
-    part = variant.removeprefix("without ")
+    """Train a `NetGAP` that lacks what the variant lacks."""
+    part = VARIANTS[variant]
+    if part == "batch norm":
+        recipe = replace(recipe, peak=0.01)
     train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else training.varied(recipe)
-    change = functools.partial(leave_out, part) if part in PARTS else None
+    change = None if part in (None, "augmentation") else functools.partial(leave_out, part)
     return training.fit("NetGAP", recipe, seed, train_loader, change)
 
 
@@ -68,7 +74,7 @@ def main():
     for variant in VARIANTS:
         reached = [100 * r["correct"] / r["images"] for r in record["runs"] if r["variant"] == variant]
         spread = f" ± {statistics.stdev(reached):.2f}" if len(reached) > 1 else ""
-        print(f"{variant:<25} {statistics.mean(reached):.2f}{spread} %")
+        print(f"{variant:<30} {statistics.mean(reached):.2f}{spread} %")
     print(f"kept in {path}")
 
 

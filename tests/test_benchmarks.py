@@ -207,7 +207,7 @@ def test_lesson_6_trains_with_these_recipes(name):
 
 def test_every_ingredient_was_left_out():
     rows = measurements.get_ablation()
-    assert [row["network"] for row in rows] == ablation.VARIANTS
+    assert [row["network"] for row in rows] == [*ablation.VARIANTS]
     assert all(len(row["accuracies"]) >= 3 and row["epochs"] == ablation.EPOCHS for row in rows)
     assert [row["parameters"] for row in rows] == [17_466, 17_274, 17_466, 28_666, 17_466]
 
@@ -227,7 +227,7 @@ def test_ablation_trains_each_variant_and_goes_on(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(sys, "argv", ["ablation.py", "--seeds", "1", "--out", str(tmp_path)])
     ablation.main()
     assert trained == [("Augment", 100, False), *[("Augment", 100, True)] * 3, ("Normalize", 100, False)]
-    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[:5]] == ablation.VARIANTS
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[:5]] == [*ablation.VARIANTS]
     ablation.main()
     assert len(trained) == 5, "what was measured must not be trained again"
 
