@@ -114,6 +114,11 @@ class Digits(Dataset):
     """
 
     def __init__(self, data, targets, transform=None, source="MNIST"):
+        for name, value in {"images": data, "labels": targets}.items():
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: use torch.tensor(...)")
+        if transform is not None and not callable(transform):
+            raise TypeError(f"a transform must be something to call with images, got {transform!r}")
         if data.dtype != torch.uint8 or data.shape[1:] != (28, 28):
             raise ValueError(
                 f"images must be uint8 of shape [N, 28, 28], got {data.dtype} of shape {list(data.shape)}"
@@ -150,6 +155,11 @@ class Normalize:
     """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and standard deviation 1."""
 
     def __call__(self, images):
+        if images.dtype != torch.uint8 or images.dim() != 3:
+            raise ValueError(
+                "raw images are wanted, uint8 from 0 to 255 of shape [N, rows, columns], got "
+                f"{images.dtype} of shape {list(images.shape)}"
+            )
         return (self.distort(images.unsqueeze(1) / 255) - MEAN) / STD
 
     def distort(self, images):
@@ -169,9 +179,16 @@ class Augment(Normalize):
     """
 
     def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
+        if not (0 <= degrees < math.inf and 0 <= shift < math.inf and 0 <= zoom < 1 and 0 <= crop <= 1):
+            raise ValueError(
+                f"degrees={degrees}, shift={shift}, zoom={zoom}, crop={crop} is not possible: none may be "
+                "negative, zoom must be below 1, and crop is a probability"
+            )
         self.degrees, self.shift, self.zoom, self.crop, self.smooth = degrees, shift, zoom, crop, smooth
 
     def distort(self, images):
+        if len(images) == 0:
+            return images
         chosen = torch.rand(len(images)) < self.crop
         if chosen.any():
             images[chosen] = crop_centre(images[chosen])
@@ -366,7 +383,7 @@ def _socket_timeout(seconds):
 
 def GetCorrectPredCount(pPrediction, pLabels):
     """How many digits of a batch were recognised: the highest score is the network's answer."""
-    return int(_count_correct(pPrediction, pLabels))
+    return int(_count_correct(pPrediction, check_labels(pLabels, pPrediction)))
 
 
 def _count_correct(prediction, labels):
@@ -385,7 +402,7 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None, hal
         for data, target in train_loader:
             optimizer.zero_grad()
             with bfloat16(half_precision and is_faster_with_bfloat16(device)):
-                prediction = model(_move(data, device))
+                prediction = model(_move(check_pixels(data), device))
             prediction = prediction.float() if prediction.dtype == torch.bfloat16 else prediction
             target = _move(check_labels(target, prediction), device)
             loss = criterion(prediction, target)
@@ -407,7 +424,7 @@ def test(model, device, test_loader, criterion, quiet=False):
     tally = Tally(device, criterion)
     with fast_layout(model, device), torch.no_grad():
         for data, target in test_loader:
-            prediction = model(_move(data, device))
+            prediction = model(_move(check_pixels(data), device))
             target = _move(check_labels(target, prediction), device)
             tally.add(prediction, target, criterion(prediction, target))
     accuracy, mean_loss = tally.result()
@@ -640,10 +657,27 @@ def bfloat16(wanted):
     return torch.autocast("cpu", torch.bfloat16, enabled=wanted)
 
 
+def check_pixels(images):
+    """Return the images if all their pixels are numbers; ReLU could hide that some are not."""
+    # Images on an accelerator are not looked at: that would make it wait.
+    if images.device.type == "cpu" and images.is_floating_point() and not images.sum().isfinite():
+        raise ValueError("this batch holds pixels that are nan or infinite: look at what prepares the images")
+    return images
+
+
 def check_labels(labels, prediction):
-    """Return the labels if the network has an answer for each; else say which one is impossible."""
+    """Return the labels if the network has an answer for each; else say what is wrong with them."""
+    if prediction.dim() != 2:
+        raise ValueError(
+            f"the network's answers must have the shape [N, classes], got {list(prediction.shape)}"
+        )
+    if labels.shape != prediction.shape[:1]:
+        raise ValueError(
+            f"{len(prediction)} answers want labels of shape [{len(prediction)}], got {list(labels.shape)}"
+        )
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be whole numbers, got {labels.dtype}: use labels.long()")
     classes = prediction.shape[1]
-    # Labels on an accelerator are not looked at: that would make it wait.
     if labels.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"labels must be from 0 to {classes - 1}, "
@@ -888,7 +922,7 @@ def predict(model, device, loader):
     with fast_layout(model, device), torch.no_grad():
         for data, target in loader:
             images.append(data.cpu())
-            probabilities.append(model(_move(data, device)).softmax(dim=1).cpu())
+            probabilities.append(model(_move(check_pixels(data), device)).softmax(dim=1).cpu())
             labels.append(check_labels(target.cpu(), probabilities[-1]))
     if not images:
         raise ValueError("the loader is empty: it holds no digits to look at")

@@ -76,7 +76,8 @@ def test_limit_and_smoke_test(no_mnist, monkeypatch):
     assert len(get_trainloader(limit=300)[0]) == 300
     monkeypatch.setenv("SMOKE_TEST", "1")
     assert len(get_trainloader()[0]) == 512
-    assert len(get_trainloader(limit=600)[0]) == 600
+    assert len(get_trainloader(limit=600)[0]) == 512
+    assert len(get_trainloader(limit=100)[0]) == 100
     monkeypatch.setenv("SMOKE_TEST", "0")
     assert len(get_trainloader()[0]) == 4000
 
