@@ -48,6 +48,14 @@ def test_pictures_of_the_measurements(figures):
     assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]
 
 
+def test_what_lies_far_below_does_not_squeeze_the_others(figures):
+    row = {"network": "Good", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4]}
+    measurements.plot_seeds([row, row | {"network": "Bad", "accuracies": [20.0, 30.0]}])
+    (ax,) = figures[0].axes
+    assert [text.get_text() for text in ax.texts][1] == "◀ 25.00 ± 7.07 %"
+    assert ax.get_xlim()[0] > 99
+
+
 # --- Leaving out an ingredient ---------------------------------------------------------------------
 
 
