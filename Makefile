@@ -27,7 +27,7 @@ notebooks: $(READY)     ## for maintainers: run the notebooks in place, renewing
 	$(VENV)/bin/python run.py --in-place
 
 clean:                  ## remove all that the other commands made, but keep the data
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
 
 # Touched last: an installation that was interrupted is taken up again.
 $(READY): requirements.txt
