@@ -77,7 +77,13 @@ def join_the_others():
     is_cuda = utils.device.type == "cuda"
     if is_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if is_cuda else "gloo")
+    store, number, count = next(torch.distributed.rendezvous("env://"))
+    # Each attempt has a place of its own in the store: there, workers that died cannot be found.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = torch.distributed.PrefixStore(f"attempt {attempt}", store)
+    torch.distributed.init_process_group(
+        "nccl" if is_cuda else "gloo", store=store, rank=number, world_size=count
+    )
 
 
 def main():
