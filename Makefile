@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/ready
 
+# An operation that Apple's MPS lacks runs on the CPU, with a warning, in place of an error.
+export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
+
 .PHONY: run test lab bench notebooks clean
 
 run: $(READY)           ## run both notebooks; copies with their outputs go to runs/

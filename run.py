@@ -2,6 +2,7 @@
 
     python run.py              executed copies go to runs/, pictures to runs/Test_Images/
     python run.py S6           only that lesson
+    python run.py --out DIR    executed copies and pictures go to the folder DIR instead
     python run.py --in-place   renew the notebooks' own outputs and Test_Images/ (for maintainers)
 
 The environment variables of the course (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -82,9 +84,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
     parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
     wish = parser.parse_args()
     sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
-    folder = HERE if wish.in_place else HERE / "runs"
+    folder = HERE if wish.in_place else (wish.out or HERE / "runs").resolve()
     for lesson in wish.lessons:
         if lesson not in LESSONS:
             parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")
@@ -94,7 +97,11 @@ def main():
         utils.get_epochs(1)
     except ValueError as error:
         sys.exit(str(error))
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # found out now, not after half an hour
+    except OSError as error:
+        sys.exit(f"nothing can be written to {folder} ({error.strerror}): name another folder with --out")
 
     # The notebooks find model.py, utils.py and the data wherever they run.
     others = [path for path in [os.environ.get("PYTHONPATH")] if path]

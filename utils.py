@@ -104,6 +104,7 @@ MNIST_FILES = {  # the unpacked files and their MD5 sums
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 MIRROR_PATIENCE = 10  # seconds until a mirror that has not answered counts as out of reach
+DOWNLOAD_PATIENCE = 600  # seconds until a download that never ends is given up
 
 
 class Digits(Dataset):
@@ -322,15 +323,33 @@ def _is_whole(folder):
 
 def _download(scratch, folder):
     """Download MNIST into `scratch` and move it to `folder` once it is whole; else say what failed."""
-    mirror = _first_mirror_to_answer()
-    if mirror is None:
+    first = _first_mirror_to_answer()
+    if first is None:
         return "there is no whole copy in the data folder and no mirror answers"
-    others = [other for other in datasets.MNIST.mirrors if other != mirror]
-    Mirrored = type("MNIST", (datasets.MNIST,), {"mirrors": [mirror, *others]})
+    reasons = []
+
+    def try_mirrors():
+        for mirror in [first, *(other for other in datasets.MNIST.mirrors if other != first)]:
+            reasons.append(_download_from(mirror, scratch, folder))
+            if reasons[-1] is None:
+                return
+
+    # In a thread, because a mirror that sends a byte now and then would be listened to for ever.
+    thread = threading.Thread(target=try_mirrors, daemon=True)
+    with _socket_timeout(MIRROR_PATIENCE):  # torchvision would wait for ever
+        thread.start()
+        thread.join(DOWNLOAD_PATIENCE)
+    if _is_whole(folder):  # even if it is another notebook that has just brought it there
+        return None
+    if thread.is_alive():
+        return f"the download was not through after {DOWNLOAD_PATIENCE} seconds"
+    return next(reason for reason in reasons if reason)
+
+
+def _download_from(mirror, scratch, folder):
     fresh = Path(scratch, "MNIST", "raw")
     try:
-        with _socket_timeout(MIRROR_PATIENCE):  # torchvision would wait for ever
-            Mirrored(scratch, download=True)
+        type("MNIST", (datasets.MNIST,), {"mirrors": [mirror]})(scratch, download=True)
         if not _is_whole(fresh):
             return "the download arrived damaged"
         for name in MNIST_FILES:
@@ -463,8 +482,11 @@ class History:
 
     def epochs(self, total, checkpoint=None):
         """The numbers of the epochs that are still to be done, up to `total`."""
-        if checkpoint and load_checkpoint(checkpoint, self) and is_first_process():
-            print(f"{checkpoint} holds {self.done} of {total} epochs: going on from there.")
+        if checkpoint:
+            if not load_checkpoint(checkpoint, self):
+                save_checkpoint(checkpoint, self)  # a place that cannot be written is found out now
+            elif is_first_process():
+                print(f"{checkpoint} holds {self.done} of {total} epochs: going on from there.")
         if self.live and _is_watched():
             from IPython.display import display
 
@@ -772,9 +794,10 @@ def _write_in_one_step(path, state):
 
 def load_checkpoint(path, history):
     """Put a training back to where `save_checkpoint` kept it; False if there is no such file."""
-    if not Path(path).exists():
+    found = is_first_process() and Path(path).exists()  # other machines may not have the file
+    found, state = _of_all_processes((found, _read_safely(path) if found else None))[0]
+    if not found:
         return False
-    state = _read_safely(path)
     if not isinstance(state, dict) or "random" not in state:
         raise ValueError(f"{path} holds no training to go on with; the file was left as it is")
     model = _unwrapped(history.model)
@@ -964,8 +987,11 @@ def accuracy_by_digit(matrix):
 def show_figure(figure, save=None):
     """Show a figure, keep it as a file if `save` names one, and close it."""
     if save and not is_smoke_test():  # a smoke test must not replace the pictures of a real run
-        Path(save).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(save, dpi=100, bbox_inches="tight")
+        try:
+            Path(save).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(save, dpi=100, bbox_inches="tight")
+        except OSError as error:  # a read-only folder is no reason to stop a lesson
+            print(f"The picture could not be kept as {save}: {error.strerror}.")
     plt.show()
     plt.close(figure)
 

@@ -10,16 +10,19 @@ os.environ.pop("TQDM_DISABLE", None)  # the progress bar is tested too
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from torchvision import datasets
 
 import utils
 
 
 @pytest.fixture(autouse=True)
 def quiet_surroundings(monkeypatch):
-    """No setting from outside reaches a test, and each draws the same random numbers."""
+    """No setting from outside reaches a test, each draws the same random numbers, and closes its figures."""
     for name in ["SMOKE_TEST", "EPOCHS", "DEVICE"]:
         monkeypatch.delenv(name, raising=False)
     torch.manual_seed(0)
+    yield
+    assert not plt.get_fignums(), "figures that stay open fill the memory"
 
 
 @pytest.fixture
@@ -38,3 +41,14 @@ def figures(monkeypatch):
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
     return shown
+
+
+@pytest.fixture
+def no_mnist(monkeypatch, tmp_path):
+    """A machine without MNIST whose mirrors refuse every connection."""
+    utils._why_no_mnist.cache_clear()
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "data"))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield tmp_path / "data"
+    utils._why_no_mnist.cache_clear()

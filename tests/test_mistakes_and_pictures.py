@@ -72,6 +72,12 @@ def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
     utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve at hand
 
 
+def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(digits, figures, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    utils.data_visualization(DataLoader(digits, batch_size=20), save=tmp_path / "file" / "grid.png")
+    assert len(figures) == 1 and "grid.png: Not a directory" in capsys.readouterr().out
+
+
 def test_curves_have_titles_units_and_whole_epochs(figures):
     utils.plot_loss([0.5, 0.2], [80, 90.0], [torch.tensor(0.4), 0.1], [85, 95.125])
     axes = figures[0].axes

@@ -54,3 +54,12 @@ def test_wrong_settings_get_one_sentence(name, value):
     assert (
         done.stderr.splitlines()[-1].startswith(f"{name}={value} is not a") and "Traceback" not in done.stderr
     )
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    done = subprocess.run(
+        [sys.executable, HERE / "run.py", "--out", tmp_path / "file"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"nothing can be written to {tmp_path / 'file'} (File exists): name another folder" in done.stderr
