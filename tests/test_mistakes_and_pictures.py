@@ -75,7 +75,7 @@ def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
 def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(digits, figures, tmp_path, capsys):
     (tmp_path / "file").write_text("no folder")
     utils.data_visualization(DataLoader(digits, batch_size=20), save=tmp_path / "file" / "grid.png")
-    assert len(figures) == 1 and "grid.png: Not a directory" in capsys.readouterr().out
+    assert len(figures) == 1 and "grid.png: File exists" in capsys.readouterr().out
 
 
 def test_curves_have_titles_units_and_whole_epochs(figures):
