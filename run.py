@@ -51,7 +51,7 @@ def run_notebook(lesson, folder):
 
 
 def tidy(notebook):
-    """Keep of each progress bar only its last state, and of the metadata only what others need."""
+    """Keep what can be read without a kernel: bars as they ended, no widgets, little metadata."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
@@ -63,6 +63,8 @@ def tidy(notebook):
             else:
                 merged.append(output)
         for output in merged:
+            # A widget without its kernel is an error message; beside it stands a picture or a text.
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if output.output_type == "stream":
                 output.text = "\n".join(line.split("\r")[-1] for line in output.text.split("\n"))
         cell.outputs = merged

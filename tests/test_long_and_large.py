@@ -23,7 +23,8 @@ def memory():
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 def test_two_hundred_epochs_need_no_more_memory_than_forty(digits, tmp_path):
     model = NetMini()
-    loader = DataLoader(utils.Digits(digits.data, digits.targets, utils.Augment()), 25, shuffle=True)
+    few = utils.Digits(digits.data[:50], digits.targets[:50], utils.Augment())
+    loader = DataLoader(few, 25, shuffle=True)
     optimizer = optim.SGD(model.parameters(), lr=0.05)
     history = utils.History(model, optimizer)
     occupied = {}
@@ -47,8 +48,8 @@ def test_a_million_digits_are_as_fast_as_ten_thousand():
         next(batches)  # the order of all is drawn once an epoch
         while True:
             start = time.perf_counter()
-            seen = sum(len(labels) for _, labels in itertools.islice(batches, 4))
+            seen = sum(len(labels) for _, labels in itertools.islice(batches, 1))
             yield (time.perf_counter() - start) / seen
 
-    few, many = zip(*itertools.islice(zip(seconds_a_digit(10_000), seconds_a_digit(1_000_000)), 4))
+    few, many = zip(*itertools.islice(zip(seconds_a_digit(10_000), seconds_a_digit(1_000_000)), 12))
     assert min(many) < 2 * min(few)

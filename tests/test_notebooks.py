@@ -1,12 +1,10 @@
 """The notebooks as they are saved: whole runs, short cells, clean outputs, and checks that compare."""
 
-import ast
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import nbformat
@@ -14,8 +12,6 @@ import pytest
 
 HERE = Path(__file__).resolve().parent.parent
 LESSONS = ["S5", "S6"]
-HELPERS = {"S5": ["model.py", "utils.py", "insight.py", "exercises.py"]}
-HELPERS["S6"] = [*HELPERS["S5"], "measurements.py"]
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
 
@@ -90,97 +86,6 @@ def test_saved_results_reach_what_the_lessons_promise():
     for network, parameters in [("NetGAP", "17,466"), ("NetFC", "19,602")]:
         row = results(read("S6"))[network]
         assert row[0] == parameters and int(row[1]) < 20 and row[2] == "MNIST" and float(row[3]) >= 99.4
-
-
-# --- The first cell, which prepares Colab --------------------------------------------------------
-
-
-@pytest.fixture
-def colab(tmp_path, monkeypatch):
-    """An empty folder in something like Colab, and the commands that the first cell gives."""
-    home = tmp_path / "content"
-    home.mkdir()
-    monkeypatch.chdir(home)
-    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    commands = []
-    real_run = subprocess.run
-
-    def run(command, **keywords):
-        commands.append(command)
-        if command[0] == "git":
-            real_run(command, **keywords, stderr=subprocess.DEVNULL)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    return commands
-
-
-@pytest.fixture
-def origin(tmp_path):
-    """A repository with the helpers and a measurement, in the place of the one on the web."""
-    folder = tmp_path / "origin"
-    measurements = folder / "benchmarks" / "results"
-    measurements.mkdir(parents=True)
-    (measurements / "published.json").write_text("[]")
-    for name in HELPERS["S6"]:
-        shutil.copy(HERE / name, folder)
-    for command in ["init --quiet", "add .", "-c user.name=a -c user.email=b commit --quiet -m c"]:
-        subprocess.run(["git", *command.split()], cwd=folder, check=True)
-    return folder
-
-
-def first_cell(lesson, repository):
-    source = code_cells(read(lesson))[0].source
-    (address,) = [
-        node.value.value
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "REPOSITORY"
-    ]
-    return source.replace(address, Path(repository).as_posix())
-
-
-@each_lesson
-def test_first_cell_fetches_the_helpers_in_colab(lesson, origin, colab):
-    cell = first_cell(lesson, origin)
-    exec(cell, {})
-    for name in HELPERS[lesson]:
-        assert Path(name).read_text(encoding="utf-8") == (HERE / name).read_text(encoding="utf-8")
-    assert Path("benchmarks/results/published.json").exists() == (lesson == "S6")
-    assert not any("torch" in command or "torchvision" in command for command in colab)
-
-    colab.clear()
-    exec(cell, {})
-    assert colab == [], "the second run must do nothing"
-
-
-@each_lesson
-def test_first_cell_leaves_a_learners_own_files_alone(lesson, origin, colab):
-    Path("model.py").write_text("# mine")
-    exec(first_cell(lesson, origin), {})
-    assert Path("model.py").read_text() == "# mine"
-    assert Path("insight.py").exists()
-
-
-@each_lesson
-def test_first_cell_asks_for_an_upload_where_nothing_can_be_fetched(lesson, colab, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"upload model\.py, utils\.py, insight\.py, exercises\.py"):
-        exec(first_cell(lesson, tmp_path / "nowhere"), {})
-
-
-@each_lesson
-def test_first_cell_installs_only_small_missing_packages(lesson, colab, monkeypatch):
-    for name in HELPERS[lesson]:
-        Path(name).touch()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    exec(first_cell(lesson, "nowhere"), {})
-    assert [command[-2:] for command in colab] == [["torchsummary", "mlxtend"]]
-    assert "--no-deps" in colab[0], "no dependency may replace Colab's torch"
-
-
-@each_lesson
-def test_first_cell_does_nothing_outside_colab(lesson, monkeypatch):
-    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
-    monkeypatch.setattr(subprocess, "run", lambda *_: pytest.fail("a command was run outside Colab"))
-    exec(first_cell(lesson, "nowhere"), {})
 
 
 # --- nbval -------------------------------------------------------------------------------------

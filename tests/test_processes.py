@@ -76,6 +76,7 @@ def torchrun(*arguments, **settings):
         "-m",
         "torch.distributed.run",
         "--standalone",
+        "--local-addr=localhost",  # the machine's own name may lead nowhere
         "--nproc-per-node",
         "2",
         *arguments,

@@ -31,6 +31,16 @@ def test_progress_bars_keep_only_their_last_state():
     ]
 
 
+def test_widgets_leave_their_picture_and_no_state():
+    cell = nbformat.v4.new_code_cell("DigitPad(model)")
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "DigitPad(Net)"}
+    cell.outputs = [nbformat.v4.new_output("display_data", view | {"image/png": "abcd"})]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {"0": {}}}})
+    tidied = run.tidy(notebook)
+    assert tidied.cells[0].outputs[0].data == {"text/plain": "DigitPad(Net)", "image/png": "abcd"}
+    assert "widgets" not in tidied.metadata
+
+
 def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "lesson.ipynb"
     path.write_text("the old one")
@@ -40,26 +50,35 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     assert path.read_text() == "the old one"
 
 
-def test_an_unknown_lesson():
-    done = subprocess.run([sys.executable, HERE / "run.py", "S7"], capture_output=True, text=True)
-    assert done.returncode == 2 and "there is no lesson S7: choose from S5, S6" in done.stderr
+def stopped(monkeypatch, *arguments):
+    """What run.py says when it stops before it runs anything."""
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setattr(run, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
+    with pytest.raises(SystemExit) as stop:
+        run.main()
+    return stop.value.code
 
 
-@pytest.mark.parametrize(("name", "value"), [("EPOCHS", "none"), ("DEVICE", "abacus")])
-def test_wrong_settings_get_one_sentence(name, value):
-    done = subprocess.run(
-        [sys.executable, HERE / "run.py"], env=os.environ | {name: value}, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert (
-        done.stderr.splitlines()[-1].startswith(f"{name}={value} is not a") and "Traceback" not in done.stderr
-    )
+def test_an_unknown_lesson(monkeypatch, capsys):
+    assert stopped(monkeypatch, "S7") == 2
+    assert "there is no lesson S7: choose from S5, S6" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_wrong_number_of_epochs(monkeypatch):
+    monkeypatch.setenv("EPOCHS", "none")
+    assert stopped(monkeypatch) == "EPOCHS=none is not a number of epochs: set a whole number from 1 up"
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    done = subprocess.run(
-        [sys.executable, HERE / "run.py", "--out", tmp_path / "file"], capture_output=True, text=True
-    )
+    said = stopped(monkeypatch, "--out", tmp_path / "file")
+    assert said.startswith(f"nothing can be written to {tmp_path / 'file'} (") and said.endswith("with --out")
+
+
+def test_a_wrong_device():
+    """In a process of its own, because the device is looked for when utils.py is imported."""
+    environment = os.environ | {"DEVICE": "abacus"}
+    done = subprocess.run([sys.executable, HERE / "run.py"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"nothing can be written to {tmp_path / 'file'} (File exists): name another folder" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("DEVICE=abacus is not a device of this machine")

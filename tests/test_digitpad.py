@@ -1,0 +1,180 @@
+"""The pad: drawings are brought into MNIST's form, and the network's answer reaches the page."""
+
+import base64
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import digitpad
+import utils
+from digitpad import DigitPad, get_trained, prepare, recognise
+from model import Net, NetFC, NetGAP, NetMini
+
+TRAINED = get_trained(NetMini).eval()
+
+
+def on_a_pad(image, size, left, top, pad=140):
+    """A digit as it would be drawn: enlarged to size×size and laid somewhere on the pad."""
+    drawing = torch.zeros(pad, pad, dtype=torch.uint8)
+    large = F.interpolate(image[None, None].float(), size=(size, size), mode="bilinear", align_corners=False)
+    drawing[top : top + size, left : left + size] = large[0, 0].round().to(torch.uint8)
+    return drawing
+
+
+@pytest.fixture(scope="module")
+def real_digits():
+    """300 digits that no network was trained on, where MNIST is at hand; else some that were."""
+    if utils._is_whole(Path(utils.get_root(), "MNIST", "raw")):
+        mnist = utils.datasets.MNIST(utils.get_root(), train=False)
+        return mnist.data[:300], mnist.targets[:300]
+    images, labels = utils._shipped_digits()
+    return images[::16][:300].view(-1, 28, 28), labels[::16][:300]
+
+
+def test_digits_that_are_moved_and_scaled_are_recognised(real_digits):
+    pictures = []
+    for image in real_digits[0]:
+        size = int(torch.randint(40, 141, ()))
+        left, top = torch.randint(0, 141 - size, (2,)).tolist()
+        pictures.append(prepare(on_a_pad(image, size, left, top)))
+    for Network in [Net, NetGAP, NetFC, NetMini]:
+        with torch.no_grad():
+            answers = get_trained(Network).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
+        assert (answers == real_digits[1]).sum() >= 0.97 * 300, Network.__name__
+    answers = torch.stack([recognise(TRAINED, picture) for picture in pictures]).argmax(dim=1)
+    assert (answers == real_digits[1]).sum() >= 0.97 * 300, "with the views that the pad averages over"
+
+
+def test_digits_in_mnist_form_stay_as_they_are(real_digits):
+    """So `prepare` does what MNIST's authors did: same size, same place."""
+    for image in real_digits[0]:
+        brightest = image.max() / 255
+        torch.testing.assert_close(prepare(image).float() * brightest, image.float(), atol=0.6, rtol=0)
+
+
+quick = settings(max_examples=50, deadline=None)
+
+
+@quick
+@given(st.integers(1, 140), st.integers(1, 140), st.data())
+def test_drawings_are_scaled_to_twenty_and_centred(width, height, data):
+    left, top = data.draw(st.integers(0, 140 - width)), data.draw(st.integers(0, 140 - height))
+    drawing = torch.zeros(140, 140, dtype=torch.uint8)
+    drawing[top : top + height, left : left + width] = 200
+    picture = prepare(drawing)
+    assert picture.shape == (28, 28) and picture.dtype == torch.uint8 and picture.max() == 255
+    rows, columns = (picture.any(dim=dim).nonzero() for dim in (1, 0))
+    sides = sorted([len(rows), len(columns)])
+    assert sides[1] == 20 and abs(sides[0] - 20 * min(width, height) / max(width, height)) <= 1
+    share = picture.double() / picture.sum()
+    places = torch.arange(28) + 0.5
+    assert 13.99 < (share.sum(dim=1) * places).sum() < 15.01
+    assert 13.99 < (share.sum(dim=0) * places).sum() < 15.01
+
+
+@quick
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_any_drawing_gets_an_answer(rows, columns, seed, share):
+    generator = torch.Generator().manual_seed(seed)
+    drawing = torch.randint(0, 256, (rows, columns), dtype=torch.uint8, generator=generator)
+    drawing *= torch.rand(rows, columns, generator=generator) < share
+    picture = prepare(drawing)
+    assert (picture is None) == (not drawing.any())
+    if picture is not None:
+        answer = recognise(TRAINED, picture, views=2)
+        assert answer.shape == (10,) and abs(answer.sum().item() - 1) < 1e-5
+
+
+def test_the_same_drawing_gets_the_same_answer_and_no_random_number_is_used_up(real_digits):
+    before = torch.get_rng_state()
+    first, again = (recognise(TRAINED, real_digits[0][0]) for _ in range(2))
+    assert torch.equal(first, again) and torch.equal(before, torch.get_rng_state())
+
+
+def scribble(generator):
+    """Eight straight lines, each through one end of the one before."""
+    drawing = torch.zeros(140, 140, dtype=torch.uint8)
+    corners = 20 + 100 * torch.rand(9, 2, generator=generator)
+    for start, end in zip(corners, corners[1:]):
+        for point in torch.linspace(0, 1, 150)[:, None] * (end - start) + start:
+            row, column = point.round().int().tolist()
+            drawing[row - 5 : row + 6, column - 5 : column + 6] = 255
+    return drawing
+
+
+def test_scribbles_are_seldom_sure_and_digits_nearly_always(real_digits):
+    """70 % is where the pad no longer says "not sure"."""
+    model, generator = get_trained(Net).eval(), torch.Generator().manual_seed(0)
+    scribbles = [recognise(model, prepare(scribble(generator))).max().item() for _ in range(40)]
+    digits = [recognise(model, image).max().item() for image in real_digits[0][:40]]
+    assert sum(sure > 0.7 for sure in scribbles) < 0.35 * len(scribbles)
+    assert sum(sure > 0.7 for sure in digits) > 0.95 * len(digits)
+
+
+# --- The widget ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What pads send to the page."""
+    sent = []
+    monkeypatch.setattr(DigitPad, "send", lambda pad, content, buffers=None: sent.append((content, buffers)))
+    return sent
+
+
+def test_the_page_gets_probabilities_and_the_picture(answers, real_digits):
+    drawing = on_a_pad(real_digits[0][0], 120, 10, 10)
+    pad = DigitPad(get_trained(NetGAP))
+    pad._handle_custom_msg({"from": 0.5, "version": 7, "size": 140}, [memoryview(drawing.numpy().tobytes())])
+    ((content, (picture,)),) = answers
+    assert content["from"] == 0.5 and content["version"] == 7
+    assert content["probabilities"].index(max(content["probabilities"])) == real_digits[1][0]
+    assert picture == prepare(drawing).numpy().tobytes()
+
+
+def test_an_empty_pad_gets_no_guess(answers):
+    DigitPad(NetMini())._handle_custom_msg(
+        {"from": 0, "version": 1, "size": 140}, [memoryview(bytes(140 * 140))]
+    )
+    ((content, _),) = answers
+    assert content["probabilities"] is None, "but a word, because the page waits for one"
+
+
+def test_the_pad_leaves_the_model_alone_and_keeps_a_copy(answers):
+    model = get_trained(NetMini).train()
+    drawing = memoryview(bytes([0, 255, 255, 0]))
+    pad = DigitPad(model)
+    assert model.training
+    for _ in range(2):
+        pad._handle_custom_msg({"from": 0, "version": 1, "size": 2}, [drawing])
+        with torch.no_grad():
+            model.classes.weight.fill_(0)
+    assert answers[0][0]["probabilities"] == answers[1][0]["probabilities"]
+
+
+def test_wrong_models_are_refused():
+    with pytest.raises(TypeError, match=r"DigitPad wants a network, as in DigitPad\(model\), got type"):
+        DigitPad(NetMini)
+    with pytest.raises(ValueError, match=r"tells ten digits apart, this answers with \[1, 7\]"):
+        DigitPad(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)))
+
+
+def test_without_a_front_end_there_is_a_picture():
+    data, _ = DigitPad(NetMini())._repr_mimebundle_()
+    assert data["text/plain"] == "DigitPad(NetMini)"
+    assert base64.b64decode(data["image/png"]) == digitpad.PREVIEW.read_bytes()
+
+
+def test_without_the_picture_there_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(digitpad, "PREVIEW", tmp_path / "none.png")
+    data, _ = DigitPad(NetMini())._repr_mimebundle_()
+    assert "image/png" not in data and data["text/plain"] == "DigitPad(NetMini)"
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    assert "http" not in DigitPad._esm + DigitPad._css and "import " not in DigitPad._esm

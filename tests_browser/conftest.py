@@ -1,0 +1,128 @@
+"""A Chromium without a screen, and Jupyter servers on loopback with a copy of the course."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+HERE = Path(__file__).resolve().parent.parent
+PICTURES = HERE / "runs" / "browser"
+CHROMIUM = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+
+SETTINGS = {  # of JupyterLab; Notebook 7 reads the same
+    # All cells are on the page at all times, not only those in view.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+THEMES = {"lab": "JupyterLab Light", "notebook": "JupyterLab Dark"}  # so both are seen
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of a Chromium; Debian's is installed where there is none and we may."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", "-qq", *command], check=True, stdout=subprocess.DEVNULL)
+        found = shutil.which("chromium")
+    if found is None:
+        how = "`sudo apt install chromium`" if shutil.which("apt-get") else "Chromium or Chrome"
+        pytest.skip(f"no browser to test with: install {how}, then run this again")
+    return playwright, found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    playwright, path = chromium
+    quiet = [
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=[*quiet, *root])
+        yield browser
+        browser.close()
+
+
+def copy_course(folder):
+    """The course as a learner has it, but without outputs: what is seen comes from this run."""
+    for path in HERE.glob("*.py"):
+        shutil.copy(path, folder)
+    for name in ["checkpoints", "Test_Images", "benchmarks"]:
+        shutil.copytree(HERE / name, folder / name)
+    for path in HERE.glob("S?.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / path.name)
+
+
+@pytest.fixture(scope="session", params=["lab", "notebook"])
+def jupyter(request, tmp_path_factory):
+    """A running JupyterLab or Notebook 7: its kind, address and folder."""
+    place = tmp_path_factory.mktemp(request.param)
+    course = place / "course"
+    course.mkdir()
+    copy_course(course)
+    settings = SETTINGS | {"apputils-extension/themes": {"theme": THEMES[request.param]}}
+    for name, values in settings.items():
+        path = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    environment = os.environ | {
+        "SMOKE_TEST": "1",
+        "MNIST_ROOT": str(Path(os.environ.get("MNIST_ROOT") or HERE / "data").resolve()),
+        "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(place / "config"),
+        "JUPYTER_RUNTIME_DIR": str(place / "runtime"),
+        "IPYTHONDIR": str(place / "ipython"),
+    }
+    command = [sys.executable, "-m", "jupyter", request.param, "--no-browser", "--allow-root"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token="]
+    with open(place / "server.log", "w") as log:
+        server = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(address + "/api/status", server, place / "server.log")
+        yield request.param, address, course
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def wait_for(address, server, log, patience=120):
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"Jupyter did not start:\n{log.read_text()[-2000:]}")
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def page(browser, request):
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(30_000)
+    yield page
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"end-of-{request.node.name}.png")  # tells why it failed, if it did
+    page.close()

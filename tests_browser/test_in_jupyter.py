@@ -1,0 +1,207 @@
+"""JupyterLab and Notebook 7 in a real browser, driven as a person would.
+
+Screenshots go to runs/browser. Test_Images/digit_pad.png is a copy of lab-pad-3.png there.
+"""
+
+import json
+import math
+
+import nbformat
+import pytest
+
+from conftest import PICTURES
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+FINISHED = """count => {
+    const texts = selector => [...document.querySelectorAll(selector)].map(each => each.textContent.trim());
+    const prompts = texts(".jp-CodeCell .jp-InputPrompt");
+    const errors = texts('[data-mime-type="application/vnd.jupyter.error"]');
+    return errors.length || (prompts.length === count && prompts.every(each => /^\\[\\d+\\]:?$/.test(each)));
+}"""
+
+
+BEGUN = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
+    .some(each => /[*\\d]/.test(each.textContent))"""
+
+
+def open_notebook(page, jupyter, lesson):
+    kind, address, _ = jupyter
+    page.goto(f"{address}/{'lab/tree' if kind == 'lab' else 'notebooks'}/{lesson}.ipynb?reset")
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    if kind == "lab":
+        page.keyboard.press("Control+b")  # more room: without the side bar
+
+
+def keep_picture(page_or_element, jupyter, name):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page_or_element.screenshot(path=PICTURES / f"{jupyter[0]}-{name}.png")
+
+
+def cell(page, code):
+    """The cell that holds this code."""
+    return page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=code)).first
+
+
+def run_all(page, jupyter, lesson):
+    """Run All by the menu; wait until every cell has its number, and none its error."""
+    notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
+    for _ in range(5):  # a page that does not know its kernel yet asks for one, and runs nothing
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            page.wait_for_function(BEGUN, timeout=5000, polling=300)
+            break
+        except playwright.TimeoutError:
+            for select in page.locator(".jp-Dialog .jp-mod-accept").all():
+                select.click()
+    count = sum(cell.cell_type == "code" for cell in notebook.cells)
+    page.wait_for_function(FINISHED, arg=count, timeout=300_000, polling=500)
+    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+    assert errors == []
+
+
+def sees_picture(page, jupyter, code, name):
+    """A picture of some size is on the page, under the cell with this code."""
+    picture = cell(page, code).locator(".jp-OutputArea img").last
+    picture.scroll_into_view_if_needed()
+    size = picture.evaluate("image => [image.naturalWidth, image.naturalHeight, image.complete]")
+    assert size[0] > 300 and size[1] > 150 and size[2], f"{code}: {size}"
+    keep_picture(page, jupyter, name)
+
+
+def sees_text(page, code, text):
+    output = cell(page, code).locator(".jp-OutputArea-output", has_text=text).first
+    output.scroll_into_view_if_needed()
+    assert output.is_visible()
+
+
+def test_lesson_5(page, jupyter):
+    open_notebook(page, jupyter, "S5")
+    run_all(page, jupyter, "S5")
+    sees_picture(page, jupyter, "utils.data_visualization(", "S5-grid")
+    sees_picture(page, jupyter, "utils.plot_loss(", "S5-curves")
+    sees_text(page, ".summary()", "Total params: 593,200")
+    sees_text(page, "print_results", "593,200")
+
+
+def test_lesson_6_and_its_pad(page, jupyter):
+    open_notebook(page, jupyter, "S6")
+    run_all(page, jupyter, "S6")
+    sees_picture(page, jupyter, "utils.data_visualization(", "S6-grid")
+    sees_picture(page, jupyter, "utils.plot_loss(**gap_history", "S6-curves")
+    sees_text(page, "NetGAP().summary()", "Total params: 17,466")
+    sees_text(page, "print_results", "19,602")
+    play(page, jupyter)
+
+    page.keyboard.press("Control+s")
+    path = jupyter[2] / "S6.ipynb"
+    page.wait_for_function("() => !document.title.startsWith('*')")
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert "widgets" not in saved["metadata"]
+
+
+# --- The pad -----------------------------------------------------------------------------------------------
+
+
+def arc(x, y, radius, start, end, steps=14):
+    angles = [math.radians(start + (end - start) * n / steps) for n in range(steps + 1)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
+
+
+STROKES = {  # as fractions of the pad
+    3: [*arc(0.48, 0.33, 0.16, -150, 80), *arc(0.48, 0.66, 0.19, -80, 150)],
+    7: [(0.28, 0.24), (0.7, 0.22), (0.62, 0.4), (0.52, 0.6), (0.44, 0.82)],
+    1: [(0.5, 0.2), (0.5, 0.5), (0.5, 0.8)],
+}
+
+
+def draw(page, pad, points):
+    box = pad.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+
+
+def bars(page):
+    meters = page.locator(".digit-pad [role=meter]").all()
+    return [float(meter.get_attribute("aria-valuenow")) for meter in meters]
+
+
+def sees_verdict(page, text):
+    page.locator(".digit-pad-verdict", has_text=text).wait_for()
+
+
+def contrast(page):
+    """Between the pad's text and what lies behind it: from 1 to 21."""
+    colours = page.evaluate("""() => {
+        let behind = document.querySelector(".digit-pad");
+        const colour = getComputedStyle(behind).color;
+        while (/rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor))
+            behind = behind.parentElement;
+        return [colour, getComputedStyle(behind).backgroundColor];
+    }""")
+    lights = []
+    for colour in colours:
+        channels = [float(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
+
+
+def play(page, jupyter):
+    pad = page.locator(".digit-pad-canvas")
+    pad.scroll_into_view_if_needed()
+    sees_verdict(page, "Draw a digit")
+    assert bars(page) == [0] * 10, "an empty pad shows no guess"
+    assert contrast(page) > 4.5, "the least that the accessibility guidelines ask for"
+    button = {
+        name: page.get_by_role("button", name=name, exact=True) for name in ["Undo", "Clear", "Thicker"]
+    }
+    assert button["Undo"].is_disabled() and button["Clear"].is_disabled()
+
+    for digit in (7, 3):
+        draw(page, pad, STROKES[digit])
+        sees_verdict(page, f"This is a {digit}.")
+        assert bars(page)[digit] > 70 and sum(bars(page)) == pytest.approx(100, abs=1)
+        keep_picture(page.locator(".digit-pad"), jupyter, f"pad-{digit}")
+        if digit == 7:
+            button["Clear"].click()
+            sees_verdict(page, "Draw a digit")
+            assert bars(page) == [0] * 10
+
+    draw(page, pad, [(0.1, 0.9), (0.9, 0.1)])
+    page.wait_for_function("() => document.querySelector('.digit-pad-verdict').innerText !== 'This is a 3.'")
+    button["Undo"].click()
+    sees_verdict(page, "This is a 3.")
+
+    button["Clear"].press("Enter")
+    before = ink(page)
+    draw(page, pad, STROKES[1])
+    thin = ink(page)
+    button["Undo"].click()
+    button["Thicker"].click()
+    draw(page, pad, STROKES[1])
+    assert before == 0 < thin < ink(page)
+
+    pad.press("Delete")
+    sees_verdict(page, "Draw a digit")
+    for key in ["ArrowUp", "Space", *["ArrowDown"] * 16, "Space"]:  # with the keyboard, a 1
+        pad.press(key)
+    sees_verdict(page, "This is a 1.")
+    pad.press("Backspace")
+    sees_verdict(page, "Draw a digit")
+
+
+def ink(page):
+    """How many pixels of the pad are white."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    return page.locator(".digit-pad-canvas").evaluate("""pad => {
+        const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+        let white = 0;
+        for (let place = 0; place < data.length; place += 4) white += data[place + 2] > 128;
+        return white;
+    }""")
