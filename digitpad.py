@@ -31,16 +31,16 @@ def prepare(drawing):
 
     `drawing` holds the ink, from 0 to 255, on a pad of any size. As its authors did for MNIST, the
     digit is scaled to fit 20×20 pixels and laid into 28×28 with its centre of mass in the middle.
+    What is smaller than a fifth of the pad stays smaller: a dot must not look like a filled zero.
     """
     inked_rows, inked_columns = ((drawing > 0).any(dim=dim).nonzero() for dim in (1, 0))
     if len(inked_rows) == 0:
         return None
     digit = drawing[inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1]
-    scale = 20 / max(digit.shape)
+    scale = 20 / max(*digit.shape, max(drawing.shape) / 5)
     rows, columns = (max(1, round(scale * length)) for length in digit.shape)
-    digit = F.interpolate(digit[None, None].float(), size=(rows, columns), mode="bilinear", antialias=True)[
-        0, 0
-    ]
+    digit = digit[None, None].float()
+    digit = F.interpolate(digit, size=(rows, columns), mode="bilinear", antialias=True)[0, 0]
     top, left = _start(digit.sum(dim=1)), _start(digit.sum(dim=0))
     picture = torch.zeros(28, 28)
     picture[top : top + rows, left : left + columns] = digit
@@ -153,7 +153,7 @@ function render({ model, el }) {
     ...KEYS,
     width: 2 * SIZE, height: 2 * SIZE,  // twice as fine, for screens that are
     role: "application",
-    "aria-label": "Drawing pad. Arrow keys move the pen, Shift makes small steps, " +
+    "aria-label": "Drawing pad. Arrow keys move the pen, with Shift in small steps. " +
       "Space lowers and lifts it, Backspace takes back, Delete clears.",
   });
   const screen = pad.getContext("2d");
@@ -162,6 +162,10 @@ function render({ model, el }) {
   const tools = add(left, "div", { className: "digit-pad-tools" });
   const button = (textContent, title, onclick) =>
     add(tools, "button", { type: "button", textContent, title, onclick }, KEYS);
+  add(left, "div", {
+    className: "digit-pad-keys",
+    textContent: "Arrows move the pen, Space lowers and lifts it, Backspace takes back, Delete clears.",
+  });
 
   const middle = add(root, "div", { className: "digit-pad-seen" });
   const seen = add(middle, "canvas", { width: 28, height: 28 }, { role: "img", "aria-label": "picture" });
@@ -300,7 +304,7 @@ function render({ model, el }) {
     clearTimeout(patience);
     seen.getContext("2d").clearRect(0, 0, 28, 28);
     showAnswer(Array(10).fill(0));
-    say("Draw a digit, large and in the middle.");
+    say("Draw a digit.");
   }
   function hear(content, buffers) {
     if (content.from !== me || content.version !== asked) return;
@@ -332,6 +336,8 @@ export default { render };
   border: 1px solid currentColor; border-radius: 6px; box-sizing: content-box;
 }
 .digit-pad-tools { display: flex; gap: 6px; margin-top: 8px; }
+.digit-pad-keys { width: 280px; margin-top: 6px; font-size: 12px; visibility: hidden; }
+.digit-pad-canvas:focus-visible ~ .digit-pad-keys { visibility: visible; }
 .digit-pad button {
   flex: 1; padding: 5px 0; font: inherit; color: inherit; cursor: pointer;
   background: transparent; border: 1px solid currentColor; border-radius: 4px;

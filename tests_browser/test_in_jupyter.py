@@ -155,7 +155,7 @@ def contrast(page):
 def play(page, jupyter):
     pad = page.locator(".digit-pad-canvas")
     pad.scroll_into_view_if_needed()
-    sees_verdict(page, "Draw a digit")
+    sees_verdict(page, "Draw a digit.")
     assert bars(page) == [0] * 10, "an empty pad shows no guess"
     assert contrast(page) > 4.5, "the least that the accessibility guidelines ask for"
     button = {
@@ -170,7 +170,7 @@ def play(page, jupyter):
         keep_picture(page.locator(".digit-pad"), jupyter, f"pad-{digit}")
         if digit == 7:
             button["Clear"].click()
-            sees_verdict(page, "Draw a digit")
+            sees_verdict(page, "Draw a digit.")
             assert bars(page) == [0] * 10
 
     draw(page, pad, [(0.1, 0.9), (0.9, 0.1)])
@@ -188,12 +188,12 @@ def play(page, jupyter):
     assert before == 0 < thin < ink(page)
 
     pad.press("Delete")
-    sees_verdict(page, "Draw a digit")
+    sees_verdict(page, "Draw a digit.")
     for key in ["ArrowUp", "Space", *["ArrowDown"] * 16, "Space"]:  # with the keyboard, a 1
         pad.press(key)
     sees_verdict(page, "This is a 1.")
     pad.press("Backspace")
-    sees_verdict(page, "Draw a digit")
+    sees_verdict(page, "Draw a digit.")
 
 
 def ink(page):
