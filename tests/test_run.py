@@ -1,6 +1,7 @@
 """run.py: what it keeps of a run, and what it says to wrong settings."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -82,3 +83,12 @@ def test_a_wrong_device():
     done = subprocess.run([sys.executable, HERE / "run.py"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("DEVICE=abacus is not a device of this machine")
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize(("outside", "inside"), [({}, "1"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0")])
+def test_make_lets_the_cpu_do_what_apples_mps_lacks(outside, inside, monkeypatch):
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    command = ["make", "-s", "--eval", "show: ; @echo $$PYTORCH_ENABLE_MPS_FALLBACK", "show"]
+    done = subprocess.run(command, cwd=HERE, env=os.environ | outside, capture_output=True, text=True)
+    assert done.stdout == f"{inside}\n"
