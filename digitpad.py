@@ -283,7 +283,8 @@ function render({ model, el }) {
       percent.textContent = best > 0 ? `${share.toFixed(0)} %` : "";
     });
     const digit = probabilities.indexOf(best);
-    if (best > 0) say(best < SURE ? `Not sure: a ${digit}?` : `This is a ${digit}.`);
+    const name = `${digit === 8 ? "an" : "a"} ${digit}`;
+    if (best > 0) say(best < SURE ? `Not sure: ${name}?` : `This is ${name}.`);
   }
 
   // --- Questions to the kernel: one at a time, and always about the latest drawing ---
@@ -292,11 +293,16 @@ function render({ model, el }) {
   let isWaiting = false, patience = null;
   function ask() {
     if (isWaiting || asked === version) return;
-    isWaiting = true;
     asked = version;
-    model.send({ from: me, version, size: SENT }, undefined, [inkOf(strokes, ink).buffer]);
+    try {
+      model.send({ from: me, version, size: SENT }, undefined, [inkOf(strokes, ink).buffer]);
+    } catch {
+      showAnswer(Array(10).fill(0));
+      return say("The kernel was restarted: run this cell again.");
+    }
+    isWaiting = true;
     patience = setTimeout(() => say(
-      "No answer yet: the kernel is busy, or was restarted and wants this cell to be run again."), 2000);
+      "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)"), 2000);
   }
   function forget() {
     isWaiting = false;
@@ -331,12 +337,13 @@ export default { render };
   color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit));
   display: flex; flex-wrap: wrap; gap: 24px; padding: 8px; font: 14px/1.3 system-ui, sans-serif;
 }
+.digit-pad > div { max-width: 100%; }
 .digit-pad-canvas {
-  width: 280px; height: 280px; display: block; background: black; cursor: crosshair; touch-action: none;
-  border: 1px solid currentColor; border-radius: 6px; box-sizing: content-box;
+  width: 280px; max-width: 100%; height: auto; aspect-ratio: 1; box-sizing: border-box; display: block;
+  background: black; cursor: crosshair; touch-action: none; border: 1px solid currentColor; border-radius: 6px;
 }
 .digit-pad-tools { display: flex; gap: 6px; margin-top: 8px; }
-.digit-pad-keys { width: 280px; margin-top: 6px; font-size: 12px; visibility: hidden; }
+.digit-pad-keys { max-width: 280px; margin-top: 6px; font-size: 12px; visibility: hidden; }
 .digit-pad-canvas:focus-visible ~ .digit-pad-keys { visibility: visible; }
 .digit-pad button {
   flex: 1; padding: 5px 0; font: inherit; color: inherit; cursor: pointer;
