@@ -111,7 +111,6 @@ const SIZE = 280;               // of the pad, in its own units
 const SENT = 140;               // of the drawing that the network gets, in pixels
 const WIDTHS = [12, 18, 24, 30, 36];
 const SURE = 0.7;               // below this probability the pad does not commit itself
-const KEYS = { "data-lm-suppress-shortcuts": "true" };  // Jupyter must not take them for its own shortcuts
 
 function add(parent, tag, properties = {}, attributes = {}) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -148,9 +147,8 @@ function inkOf(strokes, context) {
 
 function render({ model, el }) {
   const root = add(el, "div", { className: "digit-pad" });
-  const left = add(root, "div");
+  const left = add(root, "div", { className: "digit-pad-left" });
   const pad = add(left, "canvas", { className: "digit-pad-canvas", tabIndex: 0 }, {
-    ...KEYS,
     width: 2 * SIZE, height: 2 * SIZE,  // twice as fine, for screens that are
     role: "application",
     "aria-label": "Drawing pad. Arrow keys move the pen, with Shift in small steps. " +
@@ -161,7 +159,7 @@ function render({ model, el }) {
     .getContext("2d", { willReadFrequently: true });
   const tools = add(left, "div", { className: "digit-pad-tools" });
   const button = (textContent, title, onclick) =>
-    add(tools, "button", { type: "button", textContent, title, onclick }, KEYS);
+    add(tools, "button", { type: "button", textContent, title, onclick });
   add(left, "div", {
     className: "digit-pad-keys",
     textContent: "Arrows move the pen, Space lowers and lifts it, Backspace takes back, Delete clears.",
@@ -196,7 +194,7 @@ function render({ model, el }) {
   function undo() { if (past.length) { lift(); change(past.pop()); } }
   function clear() { if (strokes.length) { lift(); past.push(strokes); change([]); } }
 
-  const undoButton = button("Undo", "Take back the last stroke (Backspace)", undo);
+  const undoButton = button("Undo", "Take back the last change (Backspace)", undo);
   const clearButton = button("Clear", "Begin anew (Delete)", clear);
   const thinner = button("Thinner", "A thinner pen", () => { width--; show(); });
   const thicker = button("Thicker", "A thicker pen", () => { width++; show(); });
@@ -224,6 +222,13 @@ function render({ model, el }) {
     pad.addEventListener(end, (event) => { if (event.pointerId === pointer) lift(); });
 
   // --- Keyboard ---
+  // Jupyter must not take the pad's keys for its own shortcuts, but may have Ctrl+S and Shift+Enter.
+  function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
+    if (!root.contains(target)) return;
+    const isJupyters = ((ctrlKey || metaKey) && key !== "z") || (shiftKey && key === "Enter");
+    target.toggleAttribute("data-lm-suppress-shortcuts", !isJupyters);
+  }
+  window.addEventListener("keydown", guard, true);
   let spot = [SIZE / 2, SIZE / 4];
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   pad.addEventListener("keydown", (event) => {
@@ -310,7 +315,7 @@ function render({ model, el }) {
     clearTimeout(patience);
     seen.getContext("2d").clearRect(0, 0, 28, 28);
     showAnswer(Array(10).fill(0));
-    say("Draw a digit.");
+    say("Draw a large digit.");
   }
   function hear(content, buffers) {
     if (content.from !== me || content.version !== asked) return;
@@ -326,7 +331,11 @@ function render({ model, el }) {
   }
   model.on("msg:custom", hear);
   draw();
-  return () => { clearTimeout(patience); model.off("msg:custom", hear); };
+  return () => {
+    clearTimeout(patience);
+    window.removeEventListener("keydown", guard, true);
+    model.off("msg:custom", hear);
+  };
 }
 
 export default { render };
@@ -337,14 +346,15 @@ export default { render };
   color: var(--jp-ui-font-color1, var(--vscode-foreground, inherit));
   display: flex; flex-wrap: wrap; gap: 24px; padding: 8px; font: 14px/1.3 system-ui, sans-serif;
 }
-.digit-pad > div { max-width: 100%; }
+.digit-pad-left { max-width: 100%; }
 .digit-pad-canvas {
   width: 280px; max-width: 100%; height: auto; aspect-ratio: 1; box-sizing: border-box; display: block;
-  background: black; cursor: crosshair; touch-action: none; border: 1px solid currentColor; border-radius: 6px;
+  background: black; cursor: crosshair; touch-action: none;
+  border: 1px solid currentColor; border-radius: 6px;
 }
 .digit-pad-tools { display: flex; gap: 6px; margin-top: 8px; }
-.digit-pad-keys { max-width: 280px; margin-top: 6px; font-size: 12px; visibility: hidden; }
-.digit-pad-canvas:focus-visible ~ .digit-pad-keys { visibility: visible; }
+.digit-pad-keys { max-width: 280px; margin-top: 6px; font-size: 12px; display: none; }
+.digit-pad-canvas:focus-visible ~ .digit-pad-keys { display: block; }
 .digit-pad button {
   flex: 1; padding: 5px 0; font: inherit; color: inherit; cursor: pointer;
   background: transparent; border: 1px solid currentColor; border-radius: 4px;

@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
 SETTING = re.compile(r'^repository = "([^"]+)"$', re.MULTILINE)
-NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]{1,100}")
+NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 
 
 def current(folder=HERE):

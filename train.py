@@ -70,6 +70,11 @@ def train_network(name, recipe, seed, checkpoint):
     return utils.result(model, test_data, history.done, accuracy, history.seconds)
 
 
+def default_checkpoint(net, seed):
+    """A file for each seed, so that none goes on with another's training."""
+    return Path(__file__).resolve().parent / "runs" / (f"{net}-seed{seed}.pt" if seed else f"{net}.pt")
+
+
 def join_the_others():
     """Under torchrun: get to know the other processes."""
     if "LOCAL_RANK" not in os.environ:
@@ -91,12 +96,12 @@ def main():
     parser.add_argument("--net", required=True, choices=RECIPES, help="the network, or its short recipe")
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's own number")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers (default: 0)")
-    parser.add_argument("--checkpoint", type=Path, help="file to keep the training in (default: runs/NET.pt)")
+    parser.add_argument("--checkpoint", type=Path, help="file to keep it in (default: runs/NET[-seedN].pt)")
     wish = parser.parse_args()
     if wish.epochs is not None and wish.epochs < 1:
         parser.error("--epochs must be at least 1")
     recipe = RECIPES[wish.net]
-    checkpoint = wish.checkpoint or Path(__file__).resolve().parent / "runs" / f"{wish.net}.pt"
+    checkpoint = wish.checkpoint or default_checkpoint(wish.net, wish.seed)
     join_the_others()
     try:
         recipe = replace(recipe, epochs=wish.epochs or utils.get_epochs(recipe.epochs))

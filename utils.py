@@ -486,7 +486,8 @@ class History:
             if not load_checkpoint(checkpoint, self):
                 save_checkpoint(checkpoint, self)  # a place that cannot be written is found out now
             elif is_first_process():
-                print(f"{checkpoint} holds {self.done} of {total} epochs: going on from there.")
+                outlook = "going on from there" if self.done < total else "nothing is left to do"
+                print(f"{checkpoint} holds {self.done} of {total} epochs: {outlook}.")
         if self.live and _is_watched():
             from IPython.display import display
 
@@ -794,6 +795,8 @@ def _write_in_one_step(path, state):
 
 def load_checkpoint(path, history):
     """Put a training back to where `save_checkpoint` kept it; False if there is no such file."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: name a file in it to keep the training in")
     found = is_first_process() and Path(path).exists()  # other machines may not have the file
     found, state = _of_all_processes((found, _read_safely(path) if found else None))[0]
     if not found:

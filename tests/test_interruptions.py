@@ -127,12 +127,14 @@ def test_going_on_equals_never_stopping(digits, tmp_path, capsys):
     assert again.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
-def test_a_finished_training_is_not_done_again(digits, tmp_path):
+def test_a_finished_training_is_not_done_again(digits, tmp_path, capsys):
     _, run = training(digits)
     run(tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()
     history, run = training(digits)
+    capsys.readouterr()
     run(tmp_path / "a.pt")
+    assert "a.pt holds 2 of 2 epochs: nothing is left to do." in capsys.readouterr().out
     assert history.done == 2 and (tmp_path / "a.pt").read_bytes() == before
 
 
@@ -142,6 +144,11 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digi
     with pytest.raises(OSError, match=r"a\.pt could not be written .*make room, or name another place"):
         run(tmp_path / "file" / "a.pt")
     assert history.done == 0
+
+
+def test_a_folder_is_no_checkpoint(digits, tmp_path):
+    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+        training(digits)[1](tmp_path)
 
 
 def test_an_epoch_without_results_is_noticed(digits):

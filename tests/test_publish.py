@@ -62,7 +62,20 @@ def test_an_interrupted_move_is_finished_by_the_same_command(course, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a/b\n"]
+    "wrong",
+    [
+        "",
+        "name",
+        "a/b/c",
+        "https://github.com/a/b",
+        "a b/c",
+        'a/b"',
+        "-a/b",
+        "a/b\n",
+        "a/.",
+        "a/..",
+        "a/b.git",
+    ],
 )
 def test_other_names_are_refused_before_anything_changes(course, wrong):
     before = {path.name: path.read_bytes() for path in course.iterdir()}
