@@ -16,6 +16,7 @@ from test_notebooks import HERE
 from torch import nn, optim
 from torch.utils.data import DataLoader
 
+import train
 import utils
 from model import Net, NetGAP, NetMini
 
@@ -149,6 +150,11 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digi
 def test_a_folder_is_no_checkpoint(digits, tmp_path):
     with pytest.raises(ValueError, match="is a folder: name a file in it"):
         training(digits)[1](tmp_path)
+
+
+def test_each_seed_and_each_network_has_a_file_of_its_own():
+    files = {train.default_checkpoint(net, seed) for net in ["NetGAP", "NetGAP-short"] for seed in range(3)}
+    assert len(files) == 6 and HERE / "runs" / "NetGAP.pt" in files
 
 
 def test_an_epoch_without_results_is_noticed(digits):
