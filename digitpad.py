@@ -194,10 +194,12 @@ function render({ model, el }) {
   function undo() { if (past.length) { lift(); change(past.pop()); } }
   function clear() { if (strokes.length) { lift(); past.push(strokes); change([]); } }
 
+  function resize(by) { width = Math.min(Math.max(width + by, 0), WIDTHS.length - 1); show(); }
+
   const undoButton = button("Undo", "Take back the last change (Backspace)", undo);
   const clearButton = button("Clear", "Begin anew (Delete)", clear);
-  const thinner = button("Thinner", "A thinner pen", () => { width--; show(); });
-  const thicker = button("Thicker", "A thicker pen", () => { width++; show(); });
+  const thinner = button("Thinner", "A thinner pen", () => resize(-1));
+  const thicker = button("Thicker", "A thicker pen", () => resize(+1));
 
   // --- Mouse, pen and finger ---
   const place = (event) => {
