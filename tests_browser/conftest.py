@@ -32,7 +32,7 @@ def chromium():
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
         for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", "-qq", *command], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL)
         found = shutil.which("chromium")
     if found is None:
         how = "`sudo apt install chromium`" if shutil.which("apt-get") else "Chromium or Chrome"
