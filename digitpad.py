@@ -110,6 +110,7 @@ class DigitPad(anywidget.AnyWidget):
 const SIZE = 280;               // of the pad, in its own units
 const SENT = 140;               // of the drawing that the network gets, in pixels
 const WIDTHS = [12, 18, 24, 30, 36];
+const NO_GUESS = Array(10).fill(0);
 const SURE = 0.7;               // below this probability the pad does not commit itself
 
 function add(parent, tag, properties = {}, attributes = {}) {
@@ -253,13 +254,10 @@ function render({ model, el }) {
   pad.addEventListener("blur", () => { isKeyboard = false; lift(); });
 
   // --- What is shown ---
-  let isShown = true;
-  function show() {
-    if (isShown) requestAnimationFrame(draw);  // once for all that happens before the next picture
-    isShown = false;
-  }
+  let frame = null;
+  function show() { frame ??= requestAnimationFrame(draw); }  // once for all that happens until then
   function draw() {
-    isShown = true;
+    frame = null;
     screen.setTransform(1, 0, 0, 1, 0, 0);
     screen.fillStyle = "black";
     screen.fillRect(0, 0, 2 * SIZE, 2 * SIZE);
@@ -304,7 +302,7 @@ function render({ model, el }) {
     try {
       model.send({ from: me, version, size: SENT }, undefined, [inkOf(strokes, ink).buffer]);
     } catch {
-      showAnswer(Array(10).fill(0));
+      showAnswer(NO_GUESS);
       return say("The kernel was restarted: run this cell again.");
     }
     isWaiting = true;
@@ -316,7 +314,7 @@ function render({ model, el }) {
     asked = null;  // so that an answer under way is not heard
     clearTimeout(patience);
     seen.getContext("2d").clearRect(0, 0, 28, 28);
-    showAnswer(Array(10).fill(0));
+    showAnswer(NO_GUESS);
     say("Draw a large digit.");
   }
   function hear(content, buffers) {

@@ -795,8 +795,6 @@ def _write_in_one_step(path, state):
 
 def load_checkpoint(path, history):
     """Put a training back to where `save_checkpoint` kept it; False if there is no such file."""
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder: name a file in it to keep the training in")
     found = is_first_process() and Path(path).exists()  # other machines may not have the file
     found, state = _of_all_processes((found, _read_safely(path) if found else None))[0]
     if not found:
@@ -845,6 +843,8 @@ def load_weights(path, model):
 
 def _read_safely(path):
     """What torch.save wrote, if it is whole, and holds nothing but tensors, numbers and texts."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: name a file in it")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_notebooks import HERE, LESSONS, code_cells, read
+from test_notebooks import HERE, LESSONS, code_cells, each_lesson, read
 
 SMALL = {"S5": ["torchsummary", "mlxtend"], "S6": ["torchsummary", "mlxtend", "anywidget", "psygnal"]}
 HELPERS = {"S5": ["model.py", "utils.py", "insight.py", "exercises.py"]}
 HELPERS["S6"] = [*HELPERS["S5"], "measurements.py", "digitpad.py"]
 FOLDERS = {"S5": [], "S6": ["checkpoints", "benchmarks/results"]}
-each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
 COLAB = """
 import importlib.util, json, subprocess, sys, types
@@ -56,8 +55,8 @@ def content(tmp_path):
 def origin(tmp_path_factory):
     """A bare repository with the course's files."""
     place = tmp_path_factory.mktemp("origin")
+    (place / "work").mkdir()
     for name in HELPERS["S6"]:
-        (place / "work").mkdir(exist_ok=True)
         shutil.copy(HERE / name, place / "work")
     for name in FOLDERS["S6"]:
         shutil.copytree(HERE / name, place / "work" / name)

@@ -150,6 +150,8 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digi
 def test_a_folder_is_no_checkpoint(digits, tmp_path):
     with pytest.raises(ValueError, match="is a folder: name a file in it"):
         training(digits)[1](tmp_path)
+    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+        utils.load_weights(tmp_path, NetMini())
 
 
 def test_each_seed_and_each_network_has_a_file_of_its_own():

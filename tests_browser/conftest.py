@@ -13,6 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import utils
+
 HERE = Path(__file__).resolve().parent.parent
 PICTURES = HERE / "runs" / "browser"
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
@@ -50,6 +52,7 @@ def browser(chromium):
         "--disable-sync",
     ]
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    PICTURES.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=[*quiet, *root])
         yield browser
@@ -88,7 +91,7 @@ def jupyter(request, tmp_path_factory):
     address = f"http://127.0.0.1:{port}"
     environment = os.environ | {
         "SMOKE_TEST": "1",
-        "MNIST_ROOT": str(Path(os.environ.get("MNIST_ROOT") or HERE / "data").resolve()),
+        "MNIST_ROOT": str((HERE / utils.get_root()).resolve()),
         "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces"),
         "JUPYTER_CONFIG_DIR": str(place / "config"),
@@ -123,6 +126,5 @@ def page(browser, request):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.set_default_timeout(30_000)
     yield page
-    PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"end-of-{request.node.name}.png")  # tells why it failed, if it did
     page.close()

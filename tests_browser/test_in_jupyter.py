@@ -34,7 +34,6 @@ def open_notebook(page, jupyter, lesson):
 
 
 def keep_picture(page_or_element, jupyter, name):
-    PICTURES.mkdir(parents=True, exist_ok=True)
     page_or_element.screenshot(path=PICTURES / f"{jupyter[0]}-{name}.png")
 
 
@@ -44,7 +43,8 @@ def cell(page, code):
 
 
 def run_all(page, jupyter, lesson):
-    """Run All by the menu; wait until every cell has its number, and none its error."""
+    """Open it and Run All by the menu; wait until every cell has its number, and none its error."""
+    open_notebook(page, jupyter, lesson)
     notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
     for _ in range(5):  # a page that does not know its kernel yet asks for one, and runs nothing
         page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -77,7 +77,6 @@ def sees_text(page, code, text):
 
 
 def test_lesson_5(page, jupyter):
-    open_notebook(page, jupyter, "S5")
     run_all(page, jupyter, "S5")
     sees_picture(page, jupyter, "utils.data_visualization(", "S5-grid")
     sees_picture(page, jupyter, "utils.plot_loss(", "S5-curves")
@@ -86,7 +85,6 @@ def test_lesson_5(page, jupyter):
 
 
 def test_lesson_6_and_its_pad(page, jupyter):
-    open_notebook(page, jupyter, "S6")
     run_all(page, jupyter, "S6")
     sees_picture(page, jupyter, "utils.data_visualization(", "S6-grid")
     sees_picture(page, jupyter, "utils.plot_loss(**gap_history", "S6-curves")
