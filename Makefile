@@ -1,45 +1,53 @@
-# `make run` runs the course, `make test` tests it, `make lab` opens it. Each makes the environment first.
+# `make lab` opens the course, `make run` runs it, `make test` tests it. Each makes the environment it needs first.
 
 PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/ready
+TESTS  := $(VENV)/ready-to-test
+BIOME  := $(VENV)/node_modules/.bin/biome
 
-# An operation that Apple's MPS lacks runs on the CPU, with a warning, in place of an error.
+# An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 
-.PHONY: run test test-browser lab bench notebooks publish clean
-
-run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
-	$(VENV)/bin/python run.py
-
-test: $(READY)          ## style, unit tests, then notebooks and solutions with little data
-	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m ruff format --check .
-	$(VENV)/bin/python -m pytest tests
-	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
-
-test-browser: $(READY)  ## open both notebooks in JupyterLab and Notebook 7, run them, draw on the pad
-	$(VENV)/bin/python -m pytest -rs tests_browser
+.PHONY: lab run test test-browser bench notebooks publish clean
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
 
+run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
+	$(VENV)/bin/python -m tools.run_lessons
+
+test: $(TESTS)          ## style, unit tests, then notebooks and solutions with little data
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	@if [ -x $(BIOME) ]; then $(BIOME) ci --colors=off; else echo "The JavaScript is not checked: that needs npm."; fi
+	$(VENV)/bin/python -m pytest tests
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
+
+test-browser: $(TESTS)  ## open both notebooks in JupyterLab and Notebook 7, run them, draw on the pad
+	$(VENV)/bin/python -m pytest -rs tests/browser
+
 bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; keeps them in runs/bench
 	rm -rf runs/bench
-	EPOCHS=1 $(VENV)/bin/python benchmarks/accuracy.py --net NetMini --seeds 2 --out runs/bench
-	$(VENV)/bin/python benchmarks/speed.py --net NetGAP --rounds 1 --batches 60 --out runs/bench
+	EPOCHS=1 $(VENV)/bin/python -m benchmarks.accuracy --net NetMini --seeds 2 --out runs/bench
+	$(VENV)/bin/python -m benchmarks.speed --net NetGAP --rounds 1 --batches 60 --out runs/bench
 
 notebooks: $(READY)     ## for maintainers: run the notebooks in place, renewing outputs and pictures
-	$(VENV)/bin/python run.py --in-place
+	$(VENV)/bin/python -m tools.run_lessons --in-place
 
-publish: $(READY)       ## make all links lead to your copy: make publish REPO=owner/name
-	$(VENV)/bin/python publish.py $(REPO)
+publish: $(READY)       ## point all links to your copy: make publish REPO=owner/name
+	$(VENV)/bin/python -m tools.publish $(REPO)
 
-clean:                  ## remove all that the other commands made, but keep the data
+clean:                  ## remove everything that the other commands made, except the data
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
 
-# Touched last: an installation that was interrupted is taken up again.
+# The last line of each makes sure that an interrupted installation is taken up again.
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(TESTS): $(READY) requirements-test.txt
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements-test.txt
+	-command -v npm > /dev/null && npm install --silent --prefix $(VENV) @biomejs/biome@2.3.11
 	touch $@

@@ -1,8 +1,8 @@
 """The networks of the course: `Net` (lesson 5), `NetGAP`, `NetFC` and the tiny `NetMini` (lesson 6).
 
-Each takes a batch of normalised 28×28 digits, a float tensor of shape [N, 1, 28, 28], and returns
-the logarithms of ten probabilities for each digit, a tensor of shape [N, 10].
-This file needs nothing but PyTorch: copy it beside your own notebook and import from it.
+Each network takes a batch of normalised 28×28 digits, a float tensor of shape [N, 1, 28, 28]. It
+returns ten log-probabilities for each digit, a tensor of shape [N, 10].
+This file needs only PyTorch: copy it into the folder of your own notebook and import from it.
 """
 
 import copy
@@ -15,12 +15,12 @@ __all__ = ["Net", "NetGAP", "NetFC", "NetMini", "torch", "nn", "F"]
 
 
 def check_images(images, network):
-    """Say in one sentence what is wrong with a batch that the network cannot take."""
+    """Raise an error that says in one sentence why the network cannot process this batch."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"expected a tensor of images, got {type(images).__name__}")
     if images.shape[1:] != (1, 28, 28):
         raise ValueError(
-            f"expected images of shape [N, 1, 28, 28] (grey, 28×28 pixels), got {list(images.shape)}"
+            f"expected images of shape [N, 1, 28, 28] (grey-scale, 28×28 pixels), got {list(images.shape)}"
         )
     if not images.is_floating_point():
         raise TypeError(
@@ -33,16 +33,16 @@ def check_images(images, network):
 
 
 class DigitNet(nn.Module):
-    """What the networks have in common: they can print their own table of layers."""
+    """The base class of the networks: it adds a method that prints the table of layers."""
 
     def summary(self):
-        """Print torchsummary's table for one 1×28×28 image; the model itself stays untouched."""
+        """Print torchsummary's table for a 1×28×28 input; the model itself stays unchanged."""
         try:
             from torchsummary import summary
         except ImportError as error:
             raise ImportError("summary() needs torchsummary: run `pip install torchsummary`") from error
-        # torchsummary runs a random batch through the network: on a copy, this leaves the
-        # batch-norm statistics alone, and on the CPU it works wherever the model lives.
+        # torchsummary sends a random batch through the network. A copy keeps the batch-norm statistics
+        # unchanged, and on the CPU it works whatever device the model is on.
         with torch.random.fork_rng(devices=[]):
             summary(copy.deepcopy(self).cpu(), input_size=(1, 28, 28), device="cpu")
 
@@ -102,7 +102,7 @@ class NetGAP(DigitNet):
 
 
 class NetFC(DigitNet):
-    """Lesson 6, the other way: a 5×5 convolution and one small linear layer; 19,602 parameters."""
+    """Lesson 6, a different design: a 5×5 convolution and one small linear layer; 19,602 parameters."""
 
     def __init__(self, dropout=0.05):
         super().__init__()
@@ -112,13 +112,13 @@ class NetFC(DigitNet):
         self.bn2 = nn.BatchNorm2d(32)
         self.pool1 = nn.MaxPool2d(2)                 # → 12×12
         self.drop1 = nn.Dropout(dropout)
-        self.conv3 = nn.Conv2d(32, 8, 1)             # 32 maps squeezed into 8
+        self.conv3 = nn.Conv2d(32, 8, 1)             # 32 maps reduced to 8
         self.bn3 = nn.BatchNorm2d(8)
         self.conv4 = nn.Conv2d(8, 32, 5)             # → 8×8
         self.bn4 = nn.BatchNorm2d(32)
         self.pool2 = nn.MaxPool2d(2)                 # → 4×4
         self.drop2 = nn.Dropout(dropout)
-        self.conv5 = nn.Conv2d(32, 16, 1)            # 32 maps squeezed into 16
+        self.conv5 = nn.Conv2d(32, 16, 1)            # 32 maps reduced to 16
         self.bn5 = nn.BatchNorm2d(16)
         self.fc = nn.Linear(4 * 4 * 16, 10)
 
@@ -135,12 +135,12 @@ class NetFC(DigitNet):
 
 
 def convolution(inputs, outputs):
-    """A 3×3 convolution, batch norm and ReLU; batch norm adds its own bias, so the convolution has none."""
+    """A 3×3 convolution, batch norm and ReLU. Batch norm adds a bias, so the convolution needs none."""
     return [nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 class NetMini(DigitNet):
-    """The smallest: six convolutions of 10 to 12 maps, without padding; 5,797 parameters."""
+    """The smallest network: six unpadded convolutions with 10 to 12 maps; 5,797 parameters."""
 
     def __init__(self):
         super().__init__()

@@ -1,9 +1,10 @@
 """Train `NetGAP` without one ingredient at a time: short runs, measured on validation digits.
 
-    python benchmarks/ablation.py --seeds 3
+    python -m benchmarks.ablation --seeds 3
 
-Each finished run is kept at once: an interrupted command goes on there. The environment variables
-of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (with another folder in --out).
+Each finished run is kept at once: after an interruption the same command continues there. The
+course's environment variables apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (with another
+folder in --out).
 """
 
 import argparse
@@ -15,12 +16,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import records
-import training
 import utils
-from accuracy import measure
-from measurements import leave_out
-from recipes import RECIPES
+from benchmarks import records, training
+from benchmarks.accuracy import measure
+from course.measurements import leave_out
+from course.recipes import RECIPES, augmentation
 
 EPOCHS = 5
 VARIANTS = {  # and what each lacks
@@ -37,7 +37,7 @@ def train_variant(variant, recipe, seed, train_loader):
     part = VARIANTS[variant]
     if part == "batch norm":
         recipe = replace(recipe, peak=0.01)
-    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else training.varied(recipe)
+    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else augmentation(recipe)
     change = None if part in (None, "augmentation") else functools.partial(leave_out, part)
     return training.fit("NetGAP", recipe, seed, train_loader, change)
 
@@ -48,12 +48,12 @@ def main():
     parser.add_argument(
         "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
     )
-    wish = parser.parse_args()
-    if wish.seeds < 1:
+    args = parser.parse_args()
+    if args.seeds < 1:
         parser.error("--seeds must be at least 1")
     recipe = replace(RECIPES["NetGAP"], epochs=utils.get_epochs(EPOCHS))
     train_loader, other_loader = training.loaders(recipe, validate=True)
-    path = wish.out / "ablation.json"
+    path = args.out / "ablation.json"
     identity = {
         "data": train_loader.dataset.source,
         "measured_on": f"{len(other_loader.dataset):,} validation digits",
@@ -63,7 +63,7 @@ def main():
     }
     record = records.load(path, identity)
     done = {(run["variant"], run["seed"]) for run in record["runs"]}
-    wanted = [(variant, seed) for seed in range(wish.seeds) for variant in VARIANTS]
+    wanted = [(variant, seed) for seed in range(args.seeds) for variant in VARIANTS]
     for variant, seed in tqdm([pair for pair in wanted if pair not in done], unit="run"):
         model, seconds = train_variant(variant, recipe, seed, train_loader)
         correct, images, loss = measure(model, other_loader)
@@ -82,4 +82,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped; the same command goes on after the last whole run.")
+        sys.exit("\nStopped; the same command continues after the last complete run.")

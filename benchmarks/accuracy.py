@@ -1,9 +1,10 @@
 """Train a network with its recipe from several seeds; the accuracy after the last epoch counts.
 
-    python benchmarks/accuracy.py --net NetGAP --seeds 5
-    python benchmarks/accuracy.py --net NetGAP --seeds 2 --validate --change epochs=18 peak=0.2
+    python -m benchmarks.accuracy --net NetGAP --seeds 5
+    python -m benchmarks.accuracy --net NetGAP --seeds 2 --validate --change epochs=18 peak=0.2
 
-Each finished run is kept in the folder of results at once: an interrupted command goes on there.
+Each finished run is kept in the folder of results at once: after an interruption the same command
+continues there.
 The environment variables of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (which
 changes the recipe, so name another folder with --out).
 """
@@ -20,10 +21,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import records
-import training
 import utils
-from recipes import RECIPES
+from benchmarks import records, training
+from course.recipes import RECIPES
 
 
 def parse():
@@ -46,12 +46,12 @@ def parse():
     parser.add_argument(
         "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
     )
-    wish = parser.parse_args()
-    if wish.seeds < 1:
+    args = parser.parse_args()
+    if args.seeds < 1:
         parser.error("--seeds must be at least 1")
-    if wish.change and not wish.validate:
+    if args.change and not args.validate:
         parser.error("a recipe is chosen on validation digits: --change needs --validate")
-    return wish, parser
+    return args, parser
 
 
 def changed(recipe, changes):
@@ -64,7 +64,7 @@ def changed(recipe, changes):
         try:
             value = kinds[name](ast.literal_eval(text))
         except (ValueError, SyntaxError, TypeError):
-            raise ValueError(f"{text!r} is no value for {name}: it wants a {kinds[name].__name__}") from None
+            raise ValueError(f"{text!r} is no value for {name}: it needs a {kinds[name].__name__}") from None
         recipe = replace(recipe, **{name: value})
     return recipe
 
@@ -90,41 +90,41 @@ def report(record):
 
 
 def main():
-    wish, parser = parse()
+    args, parser = parse()
     try:
-        recipe = changed(RECIPES[wish.net], wish.change)
+        recipe = changed(RECIPES[args.net], args.change)
         recipe = replace(recipe, epochs=utils.get_epochs(recipe.epochs))
     except ValueError as error:
         parser.error(str(error))
-    train_loader, test_loader = training.loaders(recipe, wish.validate)
-    name = "-".join(["validation" if wish.validate else "accuracy", wish.net, *wish.change])
-    path = wish.out / f"{name}.json"
+    train_loader, test_loader = training.loaders(recipe, args.validate)
+    name = "-".join(["validation" if args.validate else "accuracy", args.net, *args.change])
+    path = args.out / f"{name}.json"
     identity = {
-        "network": wish.net,
-        "parameters": sum(p.numel() for p in training.build(wish.net, recipe).parameters()),
+        "network": args.net,
+        "parameters": sum(p.numel() for p in training.build(args.net, recipe).parameters()),
         "data": train_loader.dataset.source,
-        "measured_on": f"{len(test_loader.dataset):,} {'validation' if wish.validate else 'test'} digits",
+        "measured_on": f"{len(test_loader.dataset):,} {'validation' if args.validate else 'test'} digits",
         "recipe": asdict(recipe),
         "versions": records.versions(),
         "machine": records.machine(utils.device),
     }
     record = records.load(path, identity)
     done = {run["seed"] for run in record["runs"]}
-    if wish.checkpoint and 0 in done:
-        print(f"Seed 0 is in {path} already, so {wish.checkpoint} is left as it is.")
-    print(f"{wish.net}: {recipe.describe()}")
-    for seed in tqdm(range(wish.seeds), desc=wish.net, unit="seed"):
+    if args.checkpoint and 0 in done:
+        print(f"Seed 0 is in {path} already, so {args.checkpoint} is left as it is.")
+    print(f"{args.net}: {recipe.describe()}")
+    for seed in tqdm(range(args.seeds), desc=args.net, unit="seed"):
         if seed in done:
             continue
-        model, seconds = training.fit(wish.net, recipe, seed, train_loader)
+        model, seconds = training.fit(args.net, recipe, seed, train_loader)
         correct, images, loss = measure(model, test_loader)
         record["runs"].append(
             {"seed": seed, "correct": correct, "images": images, "loss": loss, "seconds": round(seconds, 1)}
         )
         record["runs"].sort(key=lambda run: run["seed"])
-        if seed == 0 and wish.checkpoint:
-            wish.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(model.state_dict(), wish.checkpoint)
+        if seed == 0 and args.checkpoint:
+            args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.state_dict(), args.checkpoint)
         records.save(path, record)
     report(record)
     print(f"kept in {path}")
@@ -134,4 +134,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped; the same command goes on after the last whole run.")
+        sys.exit("\nStopped; the same command continues after the last complete run.")

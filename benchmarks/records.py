@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 import torchvision
 
+from course.files import write_text
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -46,19 +48,16 @@ def load(path, identity):
     except FileNotFoundError:
         return identity | {"runs": []}
     except ValueError as error:
-        sys.exit(f"{path} is not whole JSON ({error}): move it away to start anew")
+        sys.exit(f"{path} is not whole JSON ({error}): move it away to start over")
     for name, value in identity.items():
         if record.get(name) != value:
             sys.exit(
                 f"{path} holds runs with another {name}:\n  there: {record.get(name)}\n  now:   {value}\n"
-                "Move the file away to start anew, or name another folder with --out."
+                "Move the file away to start over, or name another folder with --out."
             )
     return record
 
 
 def save(path, record):
-    """Write the record beside the old one first, so that an interruption leaves that one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    """Replace the file in one step."""
+    write_text(path, json.dumps(record, indent=1) + "\n")

@@ -1,11 +1,11 @@
 """How fast the course trains, against the conventional way (conventional.py), on the CPU.
 
-    python benchmarks/speed.py --net NetGAP      images per second, evaluation, start, memory
-    python benchmarks/speed.py --race            NetGAP's short recipe against a conventional training
+    python -m benchmarks.speed --net NetGAP      images per second, evaluation, start, memory
+    python -m benchmarks.speed --race            NetGAP's short recipe against a conventional training
 
 The ways take turns, each time in a process of its own; what counts is the ratio of their medians.
-Each finished measurement is kept at once: an interrupted command goes on there. Nothing else should
-run on the machine meanwhile. MNIST has to be at hand (in MNIST_ROOT, or in the folder data).
+Each finished measurement is kept at once: after an interruption the same command continues there.
+Nothing else should run on the machine meanwhile. MNIST must be there (in MNIST_ROOT or data).
 """
 
 import argparse
@@ -19,13 +19,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import report
+from benchmarks import report
+from course.recipes import RECIPES
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # where recipes.py, model.py and utils.py are
-
-from recipes import RECIPES  # noqa: E402
-
+ROOT = Path(__file__).resolve().parent.parent
 WAYS = ["ours", "ours, 32 bits", "conventional"]
 WARM_UP = 10  # batches before the clock starts
 GOAL = 99.4  # per cent: where the race ends
@@ -56,14 +53,14 @@ def set_up(way, net):
     """One way of doing it: two loaders, train(model, loader, optimizer, scheduler), test(model, loader)."""
     recipe = RECIPES[net]
     if way == "conventional":
-        import conventional
+        from benchmarks import conventional
 
         varied = conventional.as_in_lesson_6(recipe)
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
         return *loaders, conventional.train, conventional.test
 
-    import training
     import utils
+    from benchmarks import training
 
     half = recipe.half_precision and way == "ours"
     return *training.loaders(recipe), functools.partial(utils.train, half_precision=half), utils.test
@@ -127,8 +124,8 @@ def race(way):
     import torch.nn.functional as F
 
     if way == "ours":
-        import training
         import utils
+        from benchmarks import training
 
         recipe = RECIPES["NetGAP-short"]
         train_loader, test_loader = training.loaders(recipe)
@@ -136,8 +133,8 @@ def race(way):
         accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
         return {"seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
 
-    import conventional
     import model as networks
+    from benchmarks import conventional
 
     varied = conventional.as_in_lesson_5()
     train_loader, test_loader = conventional.loaders(os.environ["MNIST_ROOT"], 128, varied)
@@ -173,9 +170,9 @@ def memory_of(pid):
 def in_a_process(*arguments):
     """Run this file for one measurement; return its result with the largest memory seen meanwhile."""
     environment = os.environ | {"DEVICE": "cpu"}
-    command = [sys.executable, __file__, "--child", *map(str, arguments), str(time.time())]
+    command = [sys.executable, "-m", "benchmarks.speed", "--child", *map(str, arguments), str(time.time())]
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     )
     peak = 0.0
 
@@ -226,16 +223,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each way (default: 5)")
     parser.add_argument("--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)")
     parser.add_argument("--out", type=Path, help="folder of results (default: benchmarks/results)")
-    wish = parser.parse_args()
-    if bool(wish.net) == wish.race:
+    args = parser.parse_args()
+    if bool(args.net) == args.race:
         parser.error("choose a network with --net, or --race")
-    if wish.rounds < 1 or not 1 <= wish.batches <= 400:
+    if args.rounds < 1 or not 1 <= args.batches <= 400:
         parser.error("--rounds must be at least 1, and --batches from 1 to 400")
 
     from tqdm import tqdm
 
-    import records  # only here: a child must not import more than its way needs
     import utils
+    from benchmarks import records
 
     train_data, _ = utils.get_trainloader()
     if train_data.source != "MNIST":
@@ -243,22 +240,22 @@ def main():
         return
     os.environ["MNIST_ROOT"] = str(Path(utils.get_root()).resolve())
     identity = {
-        "network": wish.net or "NetGAP",
-        "recipe": asdict(RECIPES[wish.net or "NetGAP-short"]),
+        "network": args.net or "NetGAP",
+        "recipe": asdict(RECIPES[args.net or "NetGAP-short"]),
         "versions": records.versions(),
         "machine": records.machine(),
     }
-    if wish.net:
-        identity["batches"] = wish.batches
-    path = (wish.out or records.RESULTS) / f"speed-{wish.net or 'race'}.json"
+    if args.net:
+        identity["batches"] = args.batches
+    path = (args.out or records.RESULTS) / f"speed-{args.net or 'race'}.json"
     record = records.load(path, identity)
     runs = record["runs"]
-    turns = WAYS * wish.rounds if wish.net else ["ours", "conventional"]
+    turns = WAYS * args.rounds if args.net else ["ours", "conventional"]
     for way in tqdm(turns[len(runs) :], desc="turns", initial=len(runs), total=len(turns)):
-        arguments = [way, wish.net, wish.batches] if wish.net else ["race", way]
+        arguments = [way, args.net, args.batches] if args.net else ["race", way]
         runs.append({"way": way} | in_a_process(*arguments))
         records.save(path, record)
-    if wish.net:
+    if args.net:
         print(table(runs))
     else:
         for run in runs:
@@ -287,4 +284,4 @@ if __name__ == "__main__":
         else:
             main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped; the same command goes on after the last whole measurement.")
+        sys.exit("\nStopped; the same command continues after the last complete measurement.")

@@ -1,26 +1,22 @@
-"""Trains a network with its recipe out of `train.py`, on all training digits or on five sixths of them."""
+"""Trains a network with its recipe, on all training digits or on five sixths of them."""
 
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where train.py and utils.py are
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 import utils
-from train import build, prepare, varied
+from course.recipes import augmentation, build, optimizer_and_schedule
 
 
 def loaders(recipe, validate=False):
     """Loaders to train and to measure with; to validate, the last sixth of the training set is held out."""
-    train_data, _ = utils.get_trainloader(transform=varied(recipe))
+    train_data, _ = utils.get_trainloader(transform=augmentation(recipe))
     if validate:
         kept = len(train_data) * 5 // 6  # 50,000 of 60,000
         data, targets, source = train_data.data, train_data.targets, train_data.source
-        train_data = utils.Digits(data[:kept], targets[:kept], varied(recipe), source)
+        train_data = utils.Digits(data[:kept], targets[:kept], augmentation(recipe), source)
         other_data = utils.Digits(data[kept:], targets[kept:], source=source)
     else:
         other_data, _ = utils.get_testloader()
@@ -32,7 +28,7 @@ def fit(name, recipe, seed, train_loader, change=None):
     torch.manual_seed(seed)
     model = build(name, recipe)
     model = (change(model) if change else model).to(utils.device)
-    optimizer, scheduler, criterion = prepare(model, recipe, recipe.epochs * len(train_loader))
+    optimizer, scheduler, criterion = optimizer_and_schedule(model, recipe, recipe.epochs * len(train_loader))
     average = None
     if recipe.averaging:
         keep = get_ema_multi_avg_fn(recipe.averaging)

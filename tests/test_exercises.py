@@ -1,5 +1,5 @@
 # ruff: noqa: F403, F405
-"""Every check says yes to the right answer and no, with a reason, to the mistakes that learners make."""
+"""Every check accepts the right answer, and rejects common mistakes with a reason."""
 
 import math
 
@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import exercises
-from exercises import *
+from course import exercises
+from course.exercises import *
 from model import Net, NetGAP, NetMini
 
 
-def said(capsys):
+def printed(capsys):
     return capsys.readouterr().out.strip()
 
 
@@ -113,43 +113,43 @@ WRONG = [
     ),
     (check_parameters, [], {"conv2": 51_264, "fc1": 409_600}, "and one bias"),
     (check_output_sizes, [], {"conv1": ..., "pool1": 12, "conv4": 8, "flat": 4096}, "still open"),
-    (check_parameters, [], {"conv2": 64 * 25, "fc1": 100 * 4097}, "looks at all maps"),
+    (check_parameters, [], {"conv2": 64 * 25, "fc1": 100 * 4097}, "a kernel for every map"),
     (check_normalise, [...], {}, "still open"),
     (check_normalise, [lambda images: None], {}, "returns nothing yet"),
     (check_normalise, [lambda images: images], {}, "floating-point"),
-    (check_normalise, [lambda images: images / 255], {}, "a dimension for the colours"),
+    (check_normalise, [lambda images: images / 255], {}, "a dimension for the colour channels"),
     (check_normalise, [lambda images: (images[:, None] - 0.1307) / 0.3081], {}, "far too large"),
     (check_accuracy, [lambda p, y: (p.argmax(1) == y).float().mean()], {}, "per cent"),
     (check_accuracy, [lambda p, y: p.argmax(1) == y], {}, "one number"),
-    (check_accuracy, [lambda p, y: 75], {}, "where 2 of 3 digits are right it gives 75"),
+    (check_accuracy, [lambda p, y: 75], {}, "with 2 of 3 digits right, it returns 75"),
     (check_accuracy, [lambda p, y: 1 / 0], {}, "stopped with ZeroDivisionError"),
-    (check_shift, [lambda image: image.roll(1, 1)], {}, "comes in at the left"),
+    (check_shift, [lambda image: image.roll(1, 1)], {}, "the last column reappears on the left"),
     (check_shift, [lambda image: F.pad(image, (0, 0, 1, 0))[:28]], {}, "moved down"),
     (check_shift, [lambda image: F.pad(image, (0, 1))[:, 1:]], {}, "moved to the left"),
     (check_shift, [shift_in_place], {}, "work on a copy"),
     (check_shift, [lambda image: F.pad(image, (2, 0))[:, :28]], {}, "two pixels"),
     (check_shift, [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)], {}, "first column"),
-    (check_small_network, [Net], {}, "593,200 parameters, and fewer than 50,000"),
+    (check_small_network, [Net], {}, "593,200 parameters, but must have fewer than 50,000"),
     (check_small_network, [Small(probabilities=False)], {}, "end with log_softmax"),
     (check_small_network, [Small(size=5)], {}, "not [3, 5]"),
     (check_small_network, [nn.Flatten], {}, "no parameters"),
     (check_small_network, [Small(hidden=True)], {}, "in a plain list"),
     (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
-    (check_reached, [96.5], {"goal": 97}, "0.50 short of 97"),
+    (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
     (check_reached, [0.994], {"goal": 99.4}, "in per cent"),
     (check_gradient, [], {"w5": 0.1, "w7": 0.1}, "w5 is not 0.1"),
     (check_sigmoid_slope, [lambda x: 1 / (1 + math.exp(-x))], {}, "not the slope"),
     (check_bias_gradients, [lambda w, b: [0, 0, 0, 0]], {}, "gradient of h1's bias"),
     (check_receptive_field, [], {"NetFC_conv4": 10, "NetGAP_last": 22}, "two pixels apart"),
-    (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "belong to each map"),
+    (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "each map needs its own mean"),
     (check_batch_norm, [lambda x: F.instance_norm(x)], {}, "not image by image"),
-    (check_batch_norm, [lambda x: (x - x.mean(0)) / x.std(0)], {}, "not one for every place"),
+    (check_batch_norm, [lambda x: (x - x.mean(0)) / x.std(0)], {}, "not one for every position"),
     (check_batch_norm, [lambda x: x], {}, "three of the four"),
     (check_one_cycle, [lambda step, steps, peak: ...], {}, "returns nothing yet"),
     (check_one_cycle, [lambda step, steps, peak: one_cycle(step, steps, 0.1)], {}, "ten times"),
     (check_one_cycle, [lambda step, steps, peak: peak], {}, "not at once"),
     (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
-    (check_tiny_network, [NetGAP], {}, "17,466 parameters, and fewer than 8,000"),
+    (check_tiny_network, [NetGAP], {}, "17,466 parameters, but must have fewer than 8,000"),
 ]
 
 
@@ -158,18 +158,18 @@ WRONG = [
 )
 def test_right_answers(check, answers, named, capsys):
     assert check(*answers, **named) is True
-    assert said(capsys) == "✓ Right!"
+    assert printed(capsys) == "✓ Right!"
 
 
 @pytest.mark.parametrize(("check", "answers", "named", "reason"), WRONG)
 def test_wrong_answers_get_a_reason(check, answers, named, reason, capsys):
     assert check(*answers, **named) is False
-    line = said(capsys)
+    line = printed(capsys)
     assert line.startswith("✗ ") and reason in line and "\n" not in line
 
 
 def test_gradients_where_w5_is_changed(capsys):
-    """By hand: only o1 and what lies behind it feel w5, so w7's gradient stays that of the lesson."""
+    """By hand: w5 affects only o1, so the gradient of w7 stays the same as in the lesson."""
 
     def s(x):
         return 1 / (1 + math.exp(-x))
@@ -178,7 +178,7 @@ def test_gradients_where_w5_is_changed(capsys):
     o1, o2 = s(0.8 * h1 + 0.45 * h2), s(0.5 * h1 + 0.55 * h2)
     w5, w7 = (o1 - 0.01) * o1 * (1 - o1) * h1, (o2 - 0.99) * o2 * (1 - o2) * h1
     assert check_gradient(w5=w5, w7=w7) is True
-    assert check_gradient(w5=torch.tensor(w5), w7=round(w7, 4)) is True, "rounded answers are right, too"
+    assert check_gradient(w5=torch.tensor(w5), w7=round(w7, 4)) is True, "rounded answers are right too"
 
 
 def test_every_check_is_tried():

@@ -1,74 +1,39 @@
-"""The glossary explains every term of the lessons, and each lesson links a term where it is first used."""
+"""The glossary explains the terms of the lessons; each lesson links a term once, where it introduces it."""
 
 import re
 
-import pytest
-from test_notebooks import HERE, LESSONS, read
+from helpers import HERE, LESSONS, each_lesson, read
 
 ENTRIES = [
     line for line in (HERE / "GLOSSARY.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")
 ]
-ANCHORS = {  # by name; an entry may have two, such as filter and kernel
-    name.lower(): re.search(r'<a id="([\w-]+)">', entry)[1]
-    for entry in ENTRIES
-    for name in re.findall(r"\*\*(.+?)\*\*", entry)
-}
-NAMES = "|".join(re.escape(name) for name in sorted(ANCHORS, key=len, reverse=True))
-TERM = re.compile(rf"(?<![\w×-])({NAMES})(e?s)?(?![\w-])", re.IGNORECASE)
-NOT_PROSE = re.compile(r"^#+ [^\n]*|`[^`]*`|\$\$[^$]*\$\$|\$[^$]*\$|!\[[^\]]*\]\([^)]*\)", re.MULTILINE)
-LINK = re.compile(r"\[([^\]]*)\]\(([^)]*)\)")
-each_lesson = pytest.mark.parametrize("lesson", LESSONS)
+ANCHORS = [re.match(r'- <a id="([\w-]+)"></a>', entry)[1] for entry in ENTRIES]
 
 
-def blank(match):
-    return " " * len(match[0])
+def linked(lesson):
+    """The anchors of the glossary that a lesson links to, as often as it does."""
+    text = "\n".join(cell.source for cell in read(lesson).cells if cell.cell_type == "markdown")
+    return re.findall(r"\]\(GLOSSARY\.md#([\w-]+)\)", text)
 
 
-def prose(lesson):
-    """The running text after the opening cell, without headings, code and formulas."""
-    cells = [cell.source for cell in read(lesson).cells[1:] if cell.cell_type == "markdown"]
-    return NOT_PROSE.sub(blank, "\n\n".join(cells))
-
-
-def first_uses(text):
-    """For each term that occurs in the text: where it first does."""
-    text = LINK.sub(lambda link: link[0] if "GLOSSARY" in link[2] else blank(link), text)
-    text = re.sub(r"\]\([^)]*\)", blank, text)  # what remains of links is their text
-    found = {}
-    for match in TERM.finditer(text):
-        found.setdefault(ANCHORS[match[1].lower()], match)
-    return found
-
-
-@each_lesson
-def test_terms_are_linked_where_they_are_first_used(lesson):
-    text = prose(lesson)
-    links = [(link.span(), link[2]) for link in LINK.finditer(text)]
-    unlinked = [
-        match[0]
-        for anchor, match in first_uses(text).items()
-        if not any(a <= match.start() < b and to == f"GLOSSARY.md#{anchor}" for (a, b), to in links)
-    ]
-    assert not unlinked
-    assert len(first_uses(text)) > 25, "a lesson without terms would pass, too"
-
-
-@each_lesson
-def test_terms_in_bold_are_in_the_glossary(lesson):
-    bold = re.findall(r"\*\*(.+?)\*\*", prose(lesson).replace("\n", " "))
-    words = [LINK.sub(r"\1", text) for text in bold]
-    terms = [text for text in words if not text.endswith((".", ":")) and len(text.split()) < 4]
-    assert terms and [term for term in terms if not TERM.fullmatch(term)] == []
-
-
-@each_lesson
-def test_links_lead_to_entries(lesson):
-    text = "".join(cell.source for cell in read(lesson).cells)
-    assert set(re.findall(r"GLOSSARY\.md#([\w-]+)", text)) <= set(ANCHORS.values())
-
-
-def test_each_entry_is_one_sentence_in_its_place():
+def test_entries_are_one_sentence_each_in_alphabetical_order():
     for entry in ENTRIES:
         assert entry.endswith(".") and entry.count(". ") == 0, entry
     names = [re.search(r"\*\*(.+?)\*\*", entry)[1].lower() for entry in ENTRIES]
     assert names == sorted(names)
+    assert len(set(ANCHORS)) == len(ANCHORS)
+
+
+@each_lesson
+def test_links_lead_to_entries_and_no_term_is_linked_twice(lesson):
+    links = linked(lesson)
+    assert set(links) <= set(ANCHORS)
+    assert sorted(links) == sorted(set(links))
+    assert len(links) > 20, "the lesson links its terms"
+
+
+def test_every_entry_is_linked_from_a_lesson_or_another_entry():
+    found = {anchor for lesson in LESSONS for anchor in linked(lesson)}
+    for anchor, entry in zip(ANCHORS, ENTRIES):
+        found |= set(re.findall(r"\]\(#([\w-]+)\)", entry)) - {anchor}
+    assert set(ANCHORS) - found == set()

@@ -1,4 +1,4 @@
-"""What the pictures of a network's inside say is true: checked against gradients and by hand."""
+"""What `insight` says about a network is true: checked against gradients and by hand."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import insight
+from course import insight
 from model import Net, NetFC, NetGAP, NetMini
 
 each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
@@ -22,12 +22,12 @@ def positive(model):
 
 
 def pixels_behind(model, name, row, column):
-    """First and last row and column of the pixels that a cell of a layer depends on, by gradient."""
+    """First and last row and column of the pixels that a cell of a layer depends on, found with gradients."""
     seen = torch.zeros(28, 28)
     outputs = []
     layer = dict(model.named_modules())[name]
     hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
-    for _ in range(12):  # max-pooling shows another pixel of its window each time
+    for _ in range(12):  # max-pooling passes on a different pixel of its window each time
         images = torch.rand(8, 1, 28, 28, requires_grad=True)
         model(images)
         outputs.pop()[:, 0, row, column].sum().backward()
@@ -43,7 +43,7 @@ def test_receptive_fields_are_what_gradients_reach(Network):
     checked = 0
     for layer in insight.receptive_fields(model):
         if not layer.parameters or layer.size == 1:
-            continue  # pooling by a function has no module to look at
+            continue  # pooling that is a function call has no module to hook
         for cell in [0, layer.size // 2, layer.size - 1]:
             first = layer.start + cell * layer.jump
             expected = max(first, 0), min(first + layer.field - 1, 27)
@@ -86,7 +86,7 @@ def test_dilation_and_stride():
     assert (second.field, second.jump) == (9, 2)
 
 
-def test_looking_leaves_the_model_alone(figures):
+def test_the_model_stays_unchanged(figures):
     model = NetGAP().train()
     weights = copy.deepcopy(model.state_dict())
     insight.print_receptive_fields(model)
@@ -99,8 +99,8 @@ def test_looking_leaves_the_model_alone(figures):
     assert len(figures) == 3
 
 
-class Corner(nn.Module):
-    """Says 1 if the upper left is bright, else 0: what speaks for 1 is there and nowhere else."""
+class Brightness(nn.Module):
+    """Scores 1 by the brightness of the image, and 0 by its opposite."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ class Corner(nn.Module):
 def test_heat_map_shows_where_the_evidence_is():
     image = torch.zeros(1, 28, 28)
     image[0, 2:8, 2:8] = 1
-    heat = insight.heat_map(Corner(), image, 1)
+    heat = insight.heat_map(Brightness(), image, 1)
     assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
     assert heat[10:, 10:].abs().max() == 0
-    assert insight.heat_map(Corner(), image, 0).max() == 0, "it speaks against 0"
+    assert insight.heat_map(Brightness(), image, 0).max() == 0, "bright pixels are evidence against 0"

@@ -1,11 +1,11 @@
-"""The course's measurements are read, drawn and taken as they say."""
+"""The course's measurements are read and drawn correctly, and ingredients are really left out."""
 
 import json
 
 import pytest
 import torch
 
-import measurements
+from course import measurements
 from model import NetGAP
 
 
@@ -26,7 +26,7 @@ def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
 def test_without_the_repository_there_are_no_measurements(tmp_path, monkeypatch, capsys, figures):
     monkeypatch.setattr(measurements, "RESULTS", tmp_path)
     ours, published = measurements.get_measurements()
-    assert "they come with the course's repository" in capsys.readouterr().out
+    assert "They are part of the course's repository" in capsys.readouterr().out
     measurements.plot_seeds(ours)
     measurements.plot_accuracy_and_size(ours, published)
     assert figures == []
@@ -48,7 +48,7 @@ def test_pictures_of_the_measurements(figures):
     assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]
 
 
-def test_what_lies_far_below_does_not_squeeze_the_others(figures):
+def test_a_row_far_below_does_not_change_the_scale(figures):
     row = {"network": "Good", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4]}
     measurements.plot_seeds([row, row | {"network": "Bad", "accuracies": [20.0, 30.0]}])
     (ax,) = figures[0].axes
@@ -68,7 +68,7 @@ def test_leaving_out_an_ingredient(ingredient, parameters):
     whole = NetGAP()
     changed = measurements.leave_out(ingredient, whole)
     assert sum(parameter.numel() for parameter in changed.parameters()) == parameters
-    assert sum(parameter.numel() for parameter in whole.parameters()) == 17_466, "the whole one stays"
+    assert sum(parameter.numel() for parameter in whole.parameters()) == 17_466, "the original is unchanged"
     kinds = [type(layer).__name__ for layer in changed.modules()]
     assert {"batch norm": "BatchNorm2d", "dropout": "Dropout", "average pooling": "AvgPool2d"}[
         ingredient
@@ -77,6 +77,6 @@ def test_leaving_out_an_ingredient(ingredient, parameters):
     assert answers.shape == (3, 10) and torch.allclose(answers.exp().sum(1), torch.ones(3), atol=1e-5)
 
 
-def test_leaving_out_what_is_not_there():
+def test_leaving_out_an_unknown_ingredient():
     with pytest.raises(ValueError, match="'salt' cannot be left out: choose 'batch norm'"):
         measurements.leave_out("salt", NetGAP())

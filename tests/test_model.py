@@ -1,4 +1,4 @@
-"""The contract of model.py: the layers, the parameters, the tables, and clear words for wrong input."""
+"""The contract of model.py: the layers, the parameters, the tables, and clear messages for wrong input."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from model import Net, NetFC, NetGAP, NetMini
 
 MODEL_PY = Path(networks.__file__)
 
-# What the table of each network must say: parameters row by row, their sum, and the size of a pass.
+# What the table of each network must show: parameters row by row, their sum, and the size of a pass.
 ROWS = {
     Net: [320, 18496, 73856, 295168, 204850, 510],
     NetGAP: [160, 0, 32, 4640, 0, 64, 0, 264, 0, 1168, 0, 32, 4640, 0, 64, 264, 0, 1168, 0, 4640, 0, 330, 0],
@@ -60,7 +60,7 @@ def test_summary_row_for_row(Network, capsys):
 
 
 @each_network
-def test_summary_leaves_everything_as_it_was(Network):
+def test_summary_changes_nothing(Network):
     network = Network().train()
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     random_state = torch.get_rng_state()
@@ -89,7 +89,7 @@ def test_training_with_a_batch_of_one(Network):
 
 
 @each_network
-def test_a_digit_is_judged_alike_alone_and_in_company(Network):
+def test_the_rest_of_the_batch_does_not_change_an_answer(Network):
     network = Network().eval()
     images = torch.randn(8, 1, 28, 28)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_a_digit_is_judged_alike_alone_and_in_company(Network):
 
 
 @each_network
-def test_a_network_can_learn_32_digits_by_heart(Network):
+def test_a_network_can_memorise_32_digits(Network):
     torch.manual_seed(1)
     network = Network()
     images, labels = torch.randn(32, 1, 28, 28), torch.arange(32) % 10
@@ -123,7 +123,7 @@ def test_average_pooling_is_the_mean_over_the_last_maps():
 
 @each_network
 @pytest.mark.parametrize(
-    ("images", "error", "came", "wanted"),
+    ("images", "error", "given", "expected"),
     [
         (torch.zeros(2, 1, 32, 32), ValueError, "[2, 1, 32, 32]", "[N, 1, 28, 28]"),
         (torch.zeros(2, 3, 28, 28), ValueError, "[2, 3, 28, 28]", "[N, 1, 28, 28]"),
@@ -134,13 +134,14 @@ def test_average_pooling_is_the_mean_over_the_last_maps():
         ([[0.0] * 784], TypeError, "list", "tensor"),
     ],
 )
-def test_wrong_input_gets_one_sentence(Network, images, error, came, wanted):
+def test_wrong_input_is_explained_in_one_sentence(Network, images, error, given, expected):
     with pytest.raises(error) as caught:
         Network()(images)
     message = str(caught.value)
-    assert came in message and wanted in message and "\n" not in message
+    assert given in message and expected in message and "\n" not in message
 
 
+@pytest.mark.slow
 def test_model_works_copied_alone_into_an_empty_folder(tmp_path):
     shutil.copy(MODEL_PY, tmp_path)
     code = "from model import *; Net().summary(); print(NetGAP()(torch.zeros(1, 1, 28, 28)).shape, nn, F)"

@@ -1,39 +1,19 @@
-"""The notebooks as they are saved: whole runs, short cells, clean outputs, and checks that compare."""
+"""The notebooks as they are saved: whole runs, short cells, clean outputs, working comparisons, exercises."""
 
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+import torch.nn.functional as F
+from helpers import HERE, code_cells, each_lesson, printed, read, results, solutions, tagged
+from torch import nn
 
-HERE = Path(__file__).resolve().parent.parent
-LESSONS = ["S5", "S6"]
-each_lesson = pytest.mark.parametrize("lesson", LESSONS)
-
-
-def read(lesson):
-    return nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def printed(notebook):
-    """All that the saved notebook printed to stdout."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    return "".join(output.text for output in outputs if output.get("name") == "stdout")
-
-
-def results(notebook):
-    """The lines of the saved table of results, split into words, by network."""
-    lines = re.split(r"^network +parameters", printed(notebook), flags=re.MULTILINE)[-1].splitlines()[1:]
-    words = [line.split() for line in lines]
-    return {line[0]: line[1:] for line in words if len(line) == 7 and line[5] == "%"}
+from course import exercises
 
 
 @each_lesson
@@ -72,12 +52,12 @@ def test_cells_are_short_and_explained(lesson):
 
 @each_lesson
 def test_deterministic_outputs_are_tagged_for_comparison(lesson):
-    tagged = [c for c in code_cells(read(lesson)) if "nbval-check-output" in c.metadata.get("tags", [])]
-    assert all(cell.outputs for cell in tagged)
+    compared = tagged(read(lesson), "nbval-check-output")
+    assert all(cell.outputs for cell in compared)
     for cell in code_cells(read(lesson)):
         if ".summary()" in cell.source:
-            assert cell in tagged, "a table of layers must be compared"
-    assert len(tagged) >= {"S5": 3, "S6": 7}[lesson]
+            assert cell in compared, "a table of layers must be compared"
+    assert len(compared) >= {"S5": 3, "S6": 7}[lesson]
 
 
 def test_saved_results_reach_what_the_lessons_promise():
@@ -88,9 +68,49 @@ def test_saved_results_reach_what_the_lessons_promise():
         assert row[0] == parameters and int(row[1]) < 20 and row[2] == "MNIST" and float(row[3]) >= 99.4
 
 
+# --- Exercises: open ones say so, the solutions are right, and both are the same exercises -----------
+
+
+def headings(notebook):
+    """The numbered headings: those of the exercises stand last in a lesson."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return re.findall(r"^#+ (\d\. .*)$", "\n".join(texts), re.MULTILINE)
+
+
+def count_checks(cells):
+    return len(re.findall(r"^check_\w+\(", "\n".join(cell.source for cell in cells), re.MULTILINE))
+
+
+@each_lesson
+def test_open_exercises_say_so(lesson, capsys):
+    names = {"torch": torch, "F": F, "nn": nn} | {
+        name: getattr(exercises, name) for name in exercises.__all__
+    }
+    for cell in tagged(read(lesson), "exercise"):
+        exec(cell.source, dict(names))
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == count_checks([cell]) > 0
+        assert all(line.startswith("✗ ") for line in said), said
+
+
+@each_lesson
+def test_solutions_are_saved_as_right_and_compared(lesson):
+    compared = tagged(solutions(lesson), "nbval-check-output")
+    assert printed(solutions(lesson)) == "✓ Right!\n" * count_checks(compared)
+    assert count_checks(compared) == count_checks(tagged(read(lesson), "exercise"))
+
+
+@each_lesson
+def test_solutions_solve_the_exercises_of_the_lesson(lesson):
+    solved = headings(solutions(lesson))
+    assert solved == headings(read(lesson))[-len(solved) :]
+    assert 5 <= len(solved) == len(tagged(read(lesson), "exercise")) <= 8
+
+
 # --- nbval -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("saved", "passes"), [("42\n", True), ("43\n", False)])
 def test_nbval_compares_numbers_but_not_progress_bars(tmp_path, saved, passes):
     """A tagged cell that prints 42, saved with the right or a wrong number and another progress bar."""

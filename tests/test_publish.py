@@ -1,13 +1,13 @@
-"""publish.py: one place tells where the repository lives, and all others follow."""
+"""tools/publish.py: one place says where the repository lives, and all others follow."""
 
 import json
 import re
 import shutil
 
 import pytest
-from test_notebooks import HERE
+from helpers import HERE
 
-import publish
+from tools import publish
 
 
 @pytest.fixture
@@ -18,17 +18,19 @@ def course(tmp_path):
 
 
 def links(folder):
-    """Every owner/name in the badges and first cells, by file."""
-    colab = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/main/(\w+)\.ipynb")
-    cell = re.compile(r'REPOSITORY = \\"https://github\.com/([^"\\]+)\\"')
+    """Every owner/name in the badges, first cells and clone commands, by file."""
+    address = re.compile(
+        r"(?:colab\.research\.google\.com/github/|(?:= \\\"|clone )https://github\.com/)([\w.-]+/[\w.-]+)"
+    )
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in publish.PLACES}
-    return {
-        name: [match[0] for match in colab.findall(text)] + cell.findall(text) for name, text in texts.items()
-    }
+    return {name: address.findall(text) for name, text in texts.items()}
+
+
+LINKS = {"README.md": 3, "S5.ipynb": 2, "S6.ipynb": 2}
 
 
 def test_all_places_agree_here():
-    assert links(HERE) == {name: 2 * [publish.current()] for name in publish.PLACES}
+    assert links(HERE) == {name: count * [publish.current()] for name, count in LINKS.items()}
 
 
 def test_all_places_follow_again_and_again(course):
@@ -36,9 +38,9 @@ def test_all_places_follow_again_and_again(course):
     old = publish.current(course)
     for new in ["some-one/my.course", "some-one/my.course2", "some-one/my.course2", old]:
         counts = publish.publish(new, course)
-        assert counts == dict.fromkeys(publish.PLACES, 2)
+        assert counts == LINKS
         assert publish.current(course) == new
-        assert links(course) == {name: [new, new] for name in publish.PLACES}
+        assert links(course) == {name: count * [new] for name, count in LINKS.items()}
         for lesson in ["S5.ipynb", "S6.ipynb"]:
             json.loads((course / lesson).read_text(encoding="utf-8"))
     assert before == {name: (course / name).read_bytes() for name in publish.PLACES}, "nothing else changed"
@@ -46,19 +48,19 @@ def test_all_places_follow_again_and_again(course):
 
 
 def test_an_interrupted_move_is_finished_by_the_same_command(course, monkeypatch):
-    really_replace, done = publish.os.replace, []
+    really_write, done = publish.write_text, []
 
-    def once(*paths):
+    def once(*arguments):
         if done:
             raise KeyboardInterrupt
-        done.append(really_replace(*paths))
+        done.append(really_write(*arguments))
 
-    monkeypatch.setattr(publish.os, "replace", once)
+    monkeypatch.setattr(publish, "write_text", once)
     with pytest.raises(KeyboardInterrupt):
         publish.publish("a/b", course)
     monkeypatch.undo()
     publish.publish("a/b", course)
-    assert links(course) == {name: ["a/b", "a/b"] for name in publish.PLACES}
+    assert links(course) == {name: count * ["a/b"] for name, count in LINKS.items()}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,6 @@ def test_an_interrupted_move_is_finished_by_the_same_command(course, monkeypatch
 )
 def test_other_names_are_refused_before_anything_changes(course, wrong):
     before = {path.name: path.read_bytes() for path in course.iterdir()}
-    with pytest.raises(ValueError, match="is no repository on GitHub: write owner/name"):
+    with pytest.raises(ValueError, match="is not a repository on GitHub: write owner/name"):
         publish.publish(wrong, course)
     assert before == {path.name: path.read_bytes() for path in course.iterdir()}

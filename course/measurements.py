@@ -1,6 +1,6 @@
 """The course's own measurements: several seeds of each network, and `NetGAP` without its ingredients.
 
-They come out of `benchmarks/results`, which has to lie beside this file; it needs `utils.py`, too.
+They are read from the repository's folder `benchmarks/results`.
 """
 
 import copy
@@ -18,18 +18,19 @@ __all__ = [
     "get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation", "leave_out",
 ]  # fmt: skip
 
-FAR_BELOW = 2  # points below the best: what would squeeze the other rows together is only written at the edge
-RESULTS = Path(__file__).resolve().parent / "benchmarks" / "results"
+FAR_BELOW = 2  # points below the best: such a row is only written at the edge, so the others keep their scale
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
 def get_measurements():
-    """What the networks reached on MNIST's test set: (ours, published), the smallest network first.
+    """The accuracies on MNIST's test set: (ours, published), each a list with the smallest network first.
 
-    Ours have a network, a recipe if it is a special one, parameters, epochs, and the accuracies of
-    all seeds; the published ones have parameters, one accuracy, and its kind.
+    Each of our rows has the network, the name of its recipe if it is not the usual one, the numbers of
+    parameters and epochs, and the accuracies of all seeds. Each published row has the number of
+    parameters, one accuracy, and its kind.
     """
     if not (RESULTS / "published.json").exists():
-        print(f"There are no measurements in {RESULTS}: they come with the course's repository.")
+        print(f"There are no measurements in {RESULTS}. They are part of the course's repository.")
         return [], []
     ours = []
     for path in RESULTS.glob("accuracy-*.json"):
@@ -54,7 +55,7 @@ def _mean_and_spread(values):
 
 
 def plot_seeds(ours, digits="test", save=None):
-    """A line for each network: its accuracy from every seed, and their mean ± standard deviation."""
+    """Draw one row for each network: the accuracy of every seed, and their mean ± standard deviation."""
     if not ours:
         return
     figure, ax = plt.subplots(figsize=(9, 1.2 + 0.75 * len(ours)), layout="constrained")
@@ -80,7 +81,7 @@ def plot_seeds(ours, digits="test", save=None):
 
 
 def plot_accuracy_and_size(ours, published, save=None):
-    """Test accuracy against the number of parameters: ours with error bars, and published figures."""
+    """Draw test accuracy against the number of parameters: ours with error bars, and published figures."""
     if not ours:
         return
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
@@ -109,9 +110,9 @@ def plot_accuracy_and_size(ours, published, save=None):
 
 
 def leave_out(ingredient, model):
-    """A `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
+    """A copy of a `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
 
-    A linear layer takes the place of average pooling, and of the 1×1 convolution before it.
+    A linear layer replaces average pooling and the 1×1 convolution before it.
     """
     model = copy.deepcopy(model)
     if ingredient == "average pooling":
@@ -130,10 +131,10 @@ def leave_out(ingredient, model):
 
 
 def get_ablation():
-    """What `NetGAP` reached without each of its ingredients, on validation digits; rows for `plot_seeds`."""
+    """The validation accuracies of `NetGAP` without each of its ingredients, as rows for `plot_seeds`."""
     path = RESULTS / "ablation.json"
     if not path.exists():
-        print(f"There is no {path}: it comes with the course's repository.")
+        print(f"{path} does not exist. It is part of the course's repository.")
         return []
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = {}

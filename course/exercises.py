@@ -1,9 +1,9 @@
 """Checks for the exercises: each says whether an answer is right, or what is wrong with it.
 
-    from exercises import check_parameters
-    check_parameters(conv2=..., fc1=...)  # your answers in place of the dots
+    from course.exercises import check_parameters
+    check_parameters(conv2=..., fc1=...)  # replace the dots with your answers
 
-Every check prints one line and returns True or False, so a notebook with open exercises runs through.
+Each check prints one line and returns True or False, so a notebook with open exercises still runs.
 """
 
 import functools
@@ -24,11 +24,11 @@ __all__ = [
 
 
 class NotYet(Exception):
-    """An answer that is not right, and why."""
+    """The answer is not right yet; the message says why."""
 
 
 def check(function):
-    """Turn a function that raises NotYet into a check that prints one line and returns True or False."""
+    """Decorator: make a function that raises NotYet print one line and return True or False."""
 
     @functools.wraps(function)
     def checked(*answers, **named):
@@ -39,7 +39,7 @@ def check(function):
         except NotYet as reason:
             print(f"✗ {reason}.")
             return False
-        except Exception as error:  # what a learner's own function may raise
+        except Exception as error:  # the learner's own function may raise anything
             print(f"✗ your code stopped with {type(error).__name__}: {error}")
             return False
         print("✓ Right!")
@@ -49,7 +49,7 @@ def check(function):
 
 
 def _compare(given, right, hints):
-    """Every number must be right; the first that is not gets its hint."""
+    """Check that every number is right; give the hint for the first one that is not."""
     if unknown := set(given) - set(right):
         raise NotYet(f"there is no {unknown.pop()!r} here, only {', '.join(right)}")
     if missing := set(right) - set(given):
@@ -59,7 +59,7 @@ def _compare(given, right, hints):
             value = float(value)
         except (TypeError, ValueError):
             raise NotYet(f"{name} should be a number, not {value!r}") from None
-        tolerance = 0 if isinstance(right[name], int) else 5e-3  # counts are exact, measures may be rounded
+        tolerance = 0 if isinstance(right[name], int) else 5e-3  # only counts must be exact
         if not math.isclose(value, right[name], rel_tol=tolerance):
             raise NotYet(f"{name} is not {value:g}: {hints[name]}")
 
@@ -83,27 +83,27 @@ def _same(result, expected, what):
 
 @check
 def check_output_sizes(**sizes):
-    """The sizes of maps in `Net`: conv1, pool1, conv4, and the length of the flattened vector, flat."""
+    """The width of the maps after conv1, pool1 and conv4 of `Net`, and the length of the flat vector."""
     _compare(
         sizes,
         {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096},
         {
-            "conv1": "a 3×3 filter without padding fits into 28 pixels in fewer places",
-            "pool1": "two convolutions have taken something off each side before pooling halves the rest",
-            "conv4": "go on from pool1 with two more convolutions; the pooling comes after",
-            "flat": "it is the number of maps times the cells of each, after the second pooling",
+            "conv1": "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
+            "pool1": "each of the two convolutions shrinks the maps, then pooling halves what is left",
+            "conv4": "start from pool1 and apply two more convolutions; the pooling comes after them",
+            "flat": "it is the number of maps times the number of cells in each, after the second pooling",
         },
     )
 
 
 @check
 def check_parameters(**counts):
-    """The parameters that `Net`'s conv2 would have with 5×5 filters, and fc1 with 100 outputs."""
+    """The number of parameters of `Net`'s conv2 with 5×5 kernels, and of its fc1 with 100 outputs."""
     _compare(
         counts,
         {"conv2": 51_264, "fc1": 409_700},
         {
-            "conv2": "each of its filters looks at all maps of conv1, and has one bias",
+            "conv2": "each of its filters has a kernel for every map of conv1, and one bias",
             "fc1": "each of its neurons has a weight for every input, and one bias",
         },
     )
@@ -111,52 +111,52 @@ def check_parameters(**counts):
 
 @check
 def check_normalise(function):
-    """`function` turns uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1."""
+    """`function` turns uint8 images [N, 28, 28] into normalised float images [N, 1, 28, 28]."""
     images = torch.arange(2 * 28 * 28).remainder(256).to(torch.uint8).view(2, 28, 28)
     result = _tensor_from(function, images)
     if not result.is_floating_point():
-        raise NotYet("the result should hold floating-point numbers")
+        raise NotYet("the result should contain floating-point numbers")
     if result.dim() == 3:
-        raise NotYet("networks want a dimension for the colours too, right after that for the images")
+        raise NotYet("networks expect a dimension for the colour channels too, right after the images'")
     if result.max() > 50:
-        raise NotYet("the values are far too large: 255 should become 1 before the mean is taken off")
+        raise NotYet("the values are far too large: divide by 255 before you subtract the mean")
     _same(result, ((images / 255 - 0.1307) / 0.3081).unsqueeze(1), "the result")
 
 
 @check
 def check_accuracy(function):
-    """`function(prediction, labels)` gives the share of right answers, in per cent."""
+    """`function(prediction, labels)` returns the accuracy in per cent."""
     prediction = torch.eye(10)[[3, 1, 4, 1]].log_softmax(1)
     for labels, right in [([3, 1, 4, 5], 3), ([3, 1, 5], 2)]:
         share = _tensor_from(function, prediction[: len(labels)], torch.tensor(labels)).double()
         if share.dim():
-            raise NotYet("one number is wanted for the whole batch")
+            raise NotYet("your function should return one number for the whole batch")
         if math.isclose(share, right / len(labels), rel_tol=1e-4) or share == right:
-            raise NotYet("close, but the answer should be in per cent of the batch")
+            raise NotYet("close, but the answer should be in per cent, from 0 to 100")
         if not math.isclose(share, 100 * right / len(labels), rel_tol=1e-4):
-            raise NotYet(f"where {right} of {len(labels)} digits are right it gives {share:g}")
+            raise NotYet(f"for a batch with {right} of {len(labels)} digits right, it returns {share:g}")
 
 
 @check
 def check_shift(function):
-    """`function(image)` moves a 28×28 image by one pixel to the right; what comes in is black."""
+    """`function(image)` shifts a 28×28 image one pixel to the right and fills the first column with 0."""
     image = torch.rand(28, 28, generator=torch.Generator().manual_seed(0)) + 0.1
     kept = image.clone()
     result = _tensor_from(function, image)
     if not torch.equal(image, kept):
-        raise NotYet("the image that goes in should stay as it is: work on a copy")
+        raise NotYet("your function changes the original image: work on a copy")
     if result.shape == image.shape:
         if torch.equal(result, image.roll(1, 1)):
-            raise NotYet("what leaves at the right comes in at the left: it should be black there")
+            raise NotYet("the last column reappears on the left: the first column should be 0")
         if torch.equal(result[1:], image[:-1]):
-            raise NotYet("it moved down, not to the right")
+            raise NotYet("the image moved down, not to the right")
         if torch.equal(result[:, :-1], image[:, 1:]):
-            raise NotYet("it moved to the left")
+            raise NotYet("the image moved to the left")
         if torch.equal(result[:, 2:], image[:, :-2]):
-            raise NotYet("it moved by two pixels")
+            raise NotYet("the image moved by two pixels")
         if torch.equal(result[:, 1:], image[:, :-1]) and result[:, 0].any():
-            raise NotYet("it moved, but the first column should be 0 now")
-    _same(result, F.pad(image, (1, 0))[:, :28], "the moved image")
+            raise NotYet("the image moved, but its first column should be 0 now")
+    _same(result, F.pad(image, (1, 0))[:, :28], "the shifted image")
 
 
 def _items(value):
@@ -168,23 +168,21 @@ def _check_network(Network, limit):
     if not isinstance(model, nn.Module):
         raise NotYet("a network is a class that inherits from nn.Module")
     if any(isinstance(part, nn.Module) for value in vars(model).values() for part in _items(value)):
-        raise NotYet("layers in a plain list are not found by PyTorch: use nn.Sequential or nn.ModuleList")
+        raise NotYet("PyTorch does not find layers in a plain list: use nn.Sequential or nn.ModuleList")
     count = sum(parameter.numel() for parameter in model.parameters())
     if count == 0:
         raise NotYet("the network has no parameters to learn with")
     if count >= limit:
-        raise NotYet(f"it has {count:,} parameters, and fewer than {limit:,} are allowed")
+        raise NotYet(f"it has {count:,} parameters, but must have fewer than {limit:,}")
     if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
-        raise NotYet(
-            "it has no convolution: linear layers alone cannot use that neighbouring pixels belong together"
-        )
+        raise NotYet("it has no convolution: linear layers alone do not know which pixels are neighbours")
     model.eval()
     with torch.no_grad():
         answer = model(torch.randn(3, 1, 28, 28))
     if answer.shape != (3, 10):
-        raise NotYet(f"3 digits should get answers of shape [3, 10], not {list(answer.shape)}")
+        raise NotYet(f"for 3 digits the output should have the shape [3, 10], not {list(answer.shape)}")
     if not torch.allclose(answer.exp().sum(dim=1), torch.ones(3), atol=1e-4):
-        raise NotYet("each answer should be the logarithms of ten probabilities: end with log_softmax")
+        raise NotYet("the output for each digit should be ten log-probabilities: end with log_softmax")
     return model
 
 
@@ -198,7 +196,7 @@ def check_small_network(Network):
 
 
 def _small_network(weights, biases=(0.0, 0.0, 0.0, 0.0), inputs=(0.05, 0.10), targets=(0.01, 0.99)):
-    """The error of part 1's network, by autograd; biases are those of h1, h2, o1, o2."""
+    """The error of the network in part 1, as a tensor; the biases are those of h1, h2, o1 and o2."""
     hidden = torch.sigmoid(weights[:4].view(2, 2) @ torch.tensor(inputs).double() + biases[:2])
     output = torch.sigmoid(weights[4:].view(2, 2) @ hidden + biases[2:])
     return ((torch.tensor(targets).double() - output) ** 2).sum() / 2
@@ -206,14 +204,14 @@ def _small_network(weights, biases=(0.0, 0.0, 0.0, 0.0), inputs=(0.05, 0.10), ta
 
 @check
 def check_gradient(**gradients):
-    """The gradients of part 1's w5 and w7 where w5 is 0.8."""
+    """The gradients of w5 and w7 in part 1 when w5 is 0.8."""
     weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.80, 0.45, 0.50, 0.55], dtype=torch.float64)
     weights.requires_grad_()
     _small_network(weights, torch.zeros(4)).backward()
     right = {"w5": weights.grad[4].item(), "w7": weights.grad[6].item()}
     hints = {
-        "w5": "change the weight in the first cell of part 1 and run the cells up to the gradients again",
-        "w7": "run the cells again, then follow the path from w7 to the error",
+        "w5": "change the weight in the first cell of part 1, then run the cells up to the gradients again",
+        "w7": "run the cells again, and follow the path from w7 to the error",
     }
     _compare(gradients, right, hints)
 
@@ -228,45 +226,45 @@ def check_sigmoid_slope(function):
         if slope is None or slope is ...:
             raise NotYet("your function returns nothing yet")
         if not math.isclose(float(slope), point.grad.item(), rel_tol=1e-6):
-            raise NotYet(f"at {x} it gives {float(slope):.4f}, which is not the slope there")
+            raise NotYet(f"at {x} it returns {float(slope):.4f}, which is not the slope there")
 
 
 @check
 def check_bias_gradients(function):
-    """`function(weights, biases)` gives the gradients of the biases of h1, h2, o1 and o2."""
+    """`function(weights, biases)` returns the gradients of the biases of h1, h2, o1 and o2."""
     weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55], dtype=torch.float64)
     biases = torch.tensor([0.35, 0.35, 0.60, 0.60], dtype=torch.float64, requires_grad=True)
     _small_network(weights, biases).backward()
     given = _tensor_from(function, weights.tolist(), biases.tolist()).double()
     if given.shape != (4,):
-        raise NotYet("four gradients are wanted: of the biases of h1, h2, o1 and o2")
+        raise NotYet("your function should return four gradients, for the biases of h1, h2, o1 and o2")
     for name, ours, right in zip(["h1", "h2", "o1", "o2"], given.tolist(), biases.grad.tolist()):
         if not math.isclose(ours, right, rel_tol=1e-6):
             raise NotYet(
-                f"the gradient of {name}'s bias is not {ours:.6f}: how fast does the sum grow with its bias?"
+                f"the gradient of {name}'s bias is not {ours:.6f}: how fast does the sum grow with it?"
             )
 
 
 @check
 def check_receptive_field(**fields):
-    """How many pixels across a cell sees after `NetFC`'s conv4, and after `NetGAP`'s last 3×3 convolution."""
+    """The width of the receptive field after `NetFC`'s conv4, and after `NetGAP`'s last 3×3 convolution."""
     _compare(
         fields,
         {"NetFC_conv4": 14, "NetGAP_last": 22},
         {
             "NetFC_conv4": "after the pooling, neighbouring cells are two pixels apart",
-            "NetGAP_last": "each 3×3 convolution after the pooling adds the same again",
+            "NetGAP_last": "each 3×3 convolution after the pooling adds the same number of pixels",
         },
     )
 
 
 @check
 def check_batch_norm(function):
-    """`function(x)` does batch norm's first half: each map of [N, C, H, W] to mean 0 and deviation 1."""
+    """`function(x)` is the first half of batch norm: each map gets mean 0 and standard deviation 1."""
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 2
     result = _tensor_from(function, x.clone())
     if result.shape != x.shape:
-        raise NotYet(f"the shape should stay {list(x.shape)}, and not become {list(result.shape)}")
+        raise NotYet(f"the shape should stay {list(x.shape)}, but it became {list(result.shape)}")
     if torch.allclose(result, F.batch_norm(x, None, None, training=True), atol=2e-2):
         return
 
@@ -276,19 +274,19 @@ def check_batch_norm(function):
         return any(torch.allclose(result, (x - mean) / deviation, atol=1e-3) for deviation in deviations)
 
     if is_over(0, 1, 2, 3):
-        raise NotYet("mean and deviation belong to each map, not to all maps together")
+        raise NotYet("each map needs its own mean and deviation, not one for all maps together")
     if is_over(2, 3):
-        raise NotYet("mean and deviation are taken over the whole batch, not image by image")
+        raise NotYet("take the mean and deviation over the whole batch, not image by image")
     if is_over(0):
-        raise NotYet("a map has one mean, not one for every place in it")
+        raise NotYet("each map has one mean, not one for every position in it")
     raise NotYet(
-        "the shape is right, the values are not: mean and deviation are over three of the four dimensions"
+        "the shape is right, but not the values: mean and deviation go over three of the four dimensions"
     )
 
 
 @check
 def check_one_cycle(function):
-    """`function(step, steps, peak)` is the learning rate: up to the peak, then down to almost nothing."""
+    """`function(step, steps, peak)` is a learning rate that rises to the peak, then falls to almost zero."""
     steps, peak = 100, 0.1
     if function(0, steps, peak) in (None, ...):
         raise NotYet("your function returns nothing yet")
@@ -296,21 +294,21 @@ def check_one_cycle(function):
     if not math.isclose(
         max(float(function(step, steps, 10 * peak)) for step in range(steps)), 10 * max(rates), rel_tol=0.01
     ):
-        raise NotYet("a peak ten times as large should give rates ten times as large")
+        raise NotYet("a peak that is ten times as high should give rates that are ten times as high")
     top = rates.index(max(rates))
     if not math.isclose(max(rates), peak, rel_tol=0.05):
-        raise NotYet(f"the largest rate is {max(rates):.4f}, and should be the peak, {peak}")
+        raise NotYet(f"the largest rate is {max(rates):.4f}, but it should be the peak, {peak}")
     if not 15 <= top <= 50:
         raise NotYet(
-            f"the peak comes at step {top} of {steps}: it should come within the first half, not at once"
+            f"the peak comes at step {top} of {steps}: it should come within the first half, but not at once"
         )
     if rates[0] > peak / 5:
         raise NotYet("the first rate should be much smaller than the peak")
     if rates[-1] > peak / 20:
-        raise NotYet("the last rate should be almost nothing")
+        raise NotYet("the last rate should be almost zero")
     rising, falling = rates[: top + 1], rates[top:]
     if rising != sorted(rising) or falling != sorted(falling, reverse=True):
-        raise NotYet("it should rise without a break, then fall without a break")
+        raise NotYet("the rate should only rise up to the peak, and only fall after it")
 
 
 @check
@@ -321,10 +319,10 @@ def check_tiny_network(Network):
 
 @check
 def check_reached(accuracy, goal):
-    """The accuracy of a training run, against its goal."""
+    """Whether the accuracy of a training reaches its goal."""
     if 0 < accuracy <= 1:
-        raise NotYet(f"{accuracy} looks like a share: it should be in per cent")
+        raise NotYet(f"{accuracy} looks like a fraction: it should be in per cent")
     if not 0 <= accuracy <= 100:
-        raise NotYet(f"{accuracy} is no accuracy in per cent")
+        raise NotYet(f"{accuracy} is not an accuracy in per cent")
     if accuracy < goal:
-        raise NotYet(f"{accuracy:.2f} % is {goal - accuracy:.2f} short of {goal} %")
+        raise NotYet(f"{accuracy:.2f} % is {goal - accuracy:.2f} points short of {goal} %")

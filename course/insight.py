@@ -1,6 +1,6 @@
-"""What a network sees: receptive fields, filters, feature maps, and what speaks for an answer.
+"""What a network sees: receptive fields, filters, feature maps, and the evidence for an answer.
 
-Everything here looks at a copy: the network itself stays as it is. It needs `utils.py` beside it.
+Every function works on a copy, so the network itself stays unchanged.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ IMAGE_SIZE = 28
 
 @dataclass
 class Layer:
-    """A line of the table. `jump` and `field` are in pixels of the image."""
+    """One line of the table. `jump` and `field` are measured in pixels of the image."""
 
     name: str
     size: int  # the output has size×size cells
     kernel: int
     stride: int
-    jump: int  # from the field of one cell to that of the next
-    field: int  # a cell sees field×field pixels
-    start: float  # where the field of the first cell begins: padding puts it outside the image
+    jump: int  # distance between the fields of neighbouring cells
+    field: int  # the receptive field of a cell is field×field pixels
+    start: float  # where the field of the first cell begins: outside the image if there is padding
     parameters: int
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes each layer while the network computes, pooling by a function included."""
+    """Records each layer during a forward pass, including pooling that is a function call."""
 
     def __init__(self, model):
         super().__init__()
@@ -79,7 +79,7 @@ class _Recorder(TorchFunctionMode):
             padding = _number(values.get("padding", 0))
         elif kind == "adaptive_avg_pool2d":
             kernel = stride = image.shape[-1] // output.shape[-1]
-        elif kind == "linear":  # every number of the layer before goes into every output
+        elif kind == "linear":  # every output depends on every number of the layer before
             kernel = before.size
         reach = (kernel - 1) * dilation
         self.layers.append(
@@ -111,7 +111,7 @@ def _number(value):
 
 
 def receptive_fields(model):
-    """A `Layer` for each layer of the network: what it does to the size, and how far its cells see."""
+    """A `Layer` for each layer of the network: its output size, its receptive field and its parameters."""
     watched = copy.deepcopy(model).cpu().eval()
     with torch.no_grad(), _Recorder(watched) as recorder:
         watched(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
@@ -133,7 +133,7 @@ def print_receptive_fields(model):
 
 
 def plot_receptive_fields(model, image, save=None):
-    """What the middle cell of each layer sees: a picture for each size of field, on a digit."""
+    """Draw the receptive field of the middle cell on a digit: a picture for each size of field."""
     steps = []
     for layer in receptive_fields(model):
         if not steps or layer.field > steps[-1].field:
@@ -150,20 +150,20 @@ def plot_receptive_fields(model, image, save=None):
     show_figure(figure, save)
 
 
-# --- What is inside ------------------------------------------------------------------------------
+# --- Filters, maps and heat maps -----------------------------------------------------------------
 
 
 def _convolutions(model):
     found = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no convolution, so there are no filters and maps to show"
+            f"{type(model).__name__} has no convolution, so there are no filters or maps to show"
         )
     return found
 
 
 def plot_filters(model, save=None):
-    """The weights of the first convolution: red where bright pixels speak for it, blue where against."""
+    """Draw the filters of the first convolution: positive weights in red, negative weights in blue."""
     name, layer = next(iter(_convolutions(model).items()))
     filters = layer.weight.detach().cpu()[:, 0]
     columns = 8
@@ -184,7 +184,7 @@ def _as_batch(image):
 
 @contextlib.contextmanager
 def _watching(layers):
-    """Collect the outputs of some layers, by name, while their network computes."""
+    """Collect the outputs of some layers, by name, during a forward pass."""
     outputs = {}
     hooks = [
         layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
@@ -198,7 +198,7 @@ def _watching(layers):
 
 
 def plot_feature_maps(model, image, maps=8, save=None):
-    """One digit on its way through the network: the first maps of every convolution."""
+    """Draw a digit on its way through the network: the first maps of every convolution."""
     still = copy.deepcopy(model).cpu().eval()
     layers = _convolutions(still)
     with torch.no_grad(), _watching(layers) as outputs:
@@ -215,12 +215,12 @@ def plot_feature_maps(model, image, maps=8, save=None):
 
 
 def heat_map(model, image, digit):
-    """Where the network found what speaks for `digit`: a tensor of the image's size, from 0 to 1 (Grad-CAM).
+    """Where the network found evidence for `digit`: a tensor of the image's size, from 0 to 1 (Grad-CAM).
 
-    Each map of the last convolution that sees more than one pixel counts as much as the score of the
-    digit would rise if the map rose everywhere; what speaks against the digit is left out.
+    The heat map is a weighted sum of the maps of the last convolution that is larger than 1×1. The weight
+    of a map says how much the digit's score would rise with it. Evidence against the digit is left out.
     """
-    # In 64 bits: where a network is sure, the slopes are too small for 32.
+    # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
     still = copy.deepcopy(model).cpu().double().eval()
     convolutions = _convolutions(still)
     last = [name for name, layer in convolutions.items() if layer.kernel_size != (1, 1)][-1]
@@ -229,7 +229,7 @@ def heat_map(model, image, digit):
     (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
     maps = outputs[last].detach().relu()
     heat = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
-    # Each cell belongs at the centre of what it sees, so the map is laid there, not stretched to the edges.
+    # Put each cell at the centre of its receptive field, instead of stretching the map to the edges.
     layer = next(layer for layer in receptive_fields(model) if layer.name == last)
     first_centre = layer.start + (layer.field - 1) / 2
     cells = (torch.arange(image.shape[-1]) - first_centre) / layer.jump
@@ -240,7 +240,7 @@ def heat_map(model, image, digit):
 
 
 def plot_heat_maps(model, image, truth, save=None):
-    """What speaks for the true digit, and for the answer if that is another."""
+    """Draw the heat maps of the true digit and, if the network answers something else, of its answer."""
     with torch.no_grad():
         still = copy.deepcopy(model).cpu().eval()
         answer = int(still(_as_batch(image)).argmax())

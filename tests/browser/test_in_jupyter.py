@@ -1,4 +1,4 @@
-"""JupyterLab and Notebook 7 in a real browser, driven as a person would.
+"""Both lessons in JupyterLab and Notebook 7, in a real browser, used as a person would use them.
 
 Screenshots go to runs/browser. Test_Images/digit_pad.png is a copy of lab-pad-3.png there.
 """
@@ -8,8 +8,7 @@ import time
 
 import nbformat
 import pytest
-
-from conftest import PICTURES
+from browsing import PICTURES, bars, draw, next_frame, sees_verdict
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -38,15 +37,15 @@ def keep_picture(page_or_element, jupyter, name):
 
 
 def cell(page, code):
-    """The cell that holds this code."""
+    """Return the cell with this code."""
     return page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=code)).first
 
 
 def run_all(page, jupyter, lesson):
-    """Open it and Run All by the menu; wait until every cell has its number, and none its error."""
+    """Open the lesson and click Run All Cells; wait until every cell has its number. No cell may fail."""
     open_notebook(page, jupyter, lesson)
     notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
-    for _ in range(5):  # a page that does not know its kernel yet asks for one, and runs nothing
+    for _ in range(5):  # while a page has no kernel, it asks for one and runs nothing
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
@@ -62,7 +61,7 @@ def run_all(page, jupyter, lesson):
 
 
 def sees_picture(page, jupyter, code, name):
-    """A picture of some size is on the page, under the cell with this code."""
+    """Check that the cell with this code shows a picture, and that it is not tiny."""
     picture = cell(page, code).locator(".jp-OutputArea img").last
     picture.scroll_into_view_if_needed()
     size = picture.evaluate("image => [image.naturalWidth, image.naturalHeight, image.complete]")
@@ -92,13 +91,13 @@ def test_lesson_6_and_its_pad(page, jupyter):
     sees_text(page, "print_results", "19,602")
     play(page, jupyter)
 
-    page.keyboard.press("Control+s")  # from the pad, which must not keep Jupyter's own keys to itself
+    page.keyboard.press("Control+s")  # while the pad has the focus: it must leave Jupyter's own keys alone
     saved = read_once_saved(jupyter[2] / "S6.ipynb")
     assert "widgets" not in saved.metadata
 
 
 def read_once_saved(path, patience=30):
-    """The notebook as soon as its file, which came without outputs, holds some."""
+    """Wait until the file, which was copied without outputs, holds some; return the notebook."""
     for _ in range(10 * patience):
         notebook = nbformat.read(path, as_version=4)
         if any(cell.get("outputs") for cell in notebook.cells):
@@ -122,27 +121,8 @@ STROKES = {  # as fractions of the pad
 }
 
 
-def draw(page, pad, points):
-    box = pad.bounding_box()
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=3)
-    page.mouse.up()
-
-
-def bars(page):
-    meters = page.locator(".digit-pad [role=meter]").all()
-    return [float(meter.get_attribute("aria-valuenow")) for meter in meters]
-
-
-def sees_verdict(page, text):
-    page.locator(".digit-pad-verdict", has_text=text).wait_for()
-
-
 def contrast(page):
-    """Between the pad's text and what lies behind it: from 1 to 21."""
+    """Return the contrast between the pad's text and its background: from 1 to 21."""
     colours = page.evaluate("""() => {
         let behind = document.querySelector(".digit-pad");
         const colour = getComputedStyle(behind).color;
@@ -163,14 +143,14 @@ def play(page, jupyter):
     pad.scroll_into_view_if_needed()
     sees_verdict(page, "Draw a large digit.")
     assert bars(page) == [0] * 10, "an empty pad shows no guess"
-    assert contrast(page) > 4.5, "the least that the accessibility guidelines ask for"
+    assert contrast(page) > 4.5, "the minimum in the accessibility guidelines"
     button = {
         name: page.get_by_role("button", name=name, exact=True) for name in ["Undo", "Clear", "Thicker"]
     }
     assert button["Undo"].is_disabled() and button["Clear"].is_disabled()
 
     for digit in (7, 3):
-        draw(page, pad, STROKES[digit])
+        draw(page, STROKES[digit])
         sees_verdict(page, f"This is a {digit}.")
         assert bars(page)[digit] > 70 and sum(bars(page)) == pytest.approx(100, abs=1)
         keep_picture(page.locator(".digit-pad"), jupyter, f"pad-{digit}")
@@ -179,18 +159,18 @@ def play(page, jupyter):
             sees_verdict(page, "Draw a large digit.")
             assert bars(page) == [0] * 10
 
-    draw(page, pad, [(0.1, 0.9), (0.9, 0.1)])
+    draw(page, [(0.1, 0.9), (0.9, 0.1)])
     page.wait_for_function("() => document.querySelector('.digit-pad-verdict').innerText !== 'This is a 3.'")
     button["Undo"].click()
     sees_verdict(page, "This is a 3.")
 
     button["Clear"].press("Enter")
     before = ink(page)
-    draw(page, pad, STROKES[1])
+    draw(page, STROKES[1])
     thin = ink(page)
     button["Undo"].click()
     button["Thicker"].click()
-    draw(page, pad, STROKES[1])
+    draw(page, STROKES[1])
     assert before == 0 < thin < ink(page)
 
     pad.press("Delete")
@@ -203,8 +183,8 @@ def play(page, jupyter):
 
 
 def ink(page):
-    """How many pixels of the pad are white."""
-    page.evaluate("() => new Promise(requestAnimationFrame)")
+    """Return how many pixels of the pad are white."""
+    next_frame(page)
     return page.locator(".digit-pad-canvas").evaluate("""pad => {
         const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
         let white = 0;

@@ -1,4 +1,4 @@
-"""run.py: what it keeps of a run, and what it says to wrong settings."""
+"""tools/run_lessons.py: what it keeps of a run, and what it says to wrong settings."""
 
 import os
 import shutil
@@ -7,9 +7,9 @@ import sys
 
 import nbformat
 import pytest
-from test_notebooks import HERE
+from helpers import HERE, files_in
 
-import run
+from tools import run_lessons
 
 
 def stream(name, text):
@@ -24,7 +24,7 @@ def test_progress_bars_keep_only_their_last_state():
         stream("stderr", "\r50%|# | 1/2\r100%|##| 2/2\n"),
         stream("stdout", "Test set: 99 %\n\n"),
     ]
-    (tidied,) = run.tidy(nbformat.v4.new_notebook(cells=[cell])).cells
+    (tidied,) = run_lessons.tidy(nbformat.v4.new_notebook(cells=[cell])).cells
     assert [(output.name, output.text) for output in tidied.outputs] == [
         ("stdout", "Epoch 1\n"),
         ("stderr", "100%|##| 2/2\n"),
@@ -37,7 +37,7 @@ def test_widgets_leave_their_picture_and_no_state():
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "DigitPad(Net)"}
     cell.outputs = [nbformat.v4.new_output("display_data", view | {"image/png": "abcd"})]
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {"0": {}}}})
-    tidied = run.tidy(notebook)
+    tidied = run_lessons.tidy(notebook)
     assert tidied.cells[0].outputs[0].data == {"text/plain": "DigitPad(Net)", "image/png": "abcd"}
     assert "widgets" not in tidied.metadata
 
@@ -45,19 +45,19 @@ def test_widgets_leave_their_picture_and_no_state():
 def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "lesson.ipynb"
     path.write_text("the old one")
-    monkeypatch.setattr(nbformat, "write", lambda *_: pytest.fail("no space"))
+    monkeypatch.setattr(nbformat, "writes", lambda *_: pytest.fail("no space"))
     with pytest.raises(pytest.fail.Exception):
-        run.save(nbformat.v4.new_notebook(), path)
-    assert path.read_text() == "the old one"
+        run_lessons.save(nbformat.v4.new_notebook(), path)
+    assert path.read_text() == "the old one" and files_in(tmp_path) == ["lesson.ipynb"]
 
 
 def stopped(monkeypatch, *arguments):
-    """What run.py says when it stops before it runs anything."""
-    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    """What it says when it stops before it runs anything."""
+    monkeypatch.setattr(sys, "argv", ["run_lessons", *map(str, arguments)])
     monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-    monkeypatch.setattr(run, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
+    monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
     with pytest.raises(SystemExit) as stop:
-        run.main()
+        run_lessons.main()
     return stop.value.code
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_lesson(monkeypatch, capsys):
 
 def test_a_wrong_number_of_epochs(monkeypatch):
     monkeypatch.setenv("EPOCHS", "none")
-    assert stopped(monkeypatch) == "EPOCHS=none is not a number of epochs: set a whole number from 1 up"
+    assert stopped(monkeypatch) == "EPOCHS=none is not a number of epochs: use a whole number, 1 or more"
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
@@ -77,10 +77,13 @@ def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     assert said.startswith(f"nothing can be written to {tmp_path / 'file'} (") and said.endswith("with --out")
 
 
+@pytest.mark.slow
 def test_a_wrong_device():
     """In a process of its own, because the device is looked for when utils.py is imported."""
     environment = os.environ | {"DEVICE": "abacus"}
-    done = subprocess.run([sys.executable, HERE / "run.py"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.run_lessons"], cwd=HERE, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("DEVICE=abacus is not a device of this machine")
 

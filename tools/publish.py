@@ -1,31 +1,32 @@
-"""Make the badges and the notebooks' first cells lead to your copy of this repository on GitHub.
+"""Point the badges and the notebooks' first cells to your copy of this repository on GitHub.
 
     make publish REPO=owner/name
 
-Where the repository lives is written in pyproject.toml; this brings all other places in line with it.
-It can be run again whenever the repository moves.
+pyproject.toml says where the repository lives; this brings all other places in line with it. Run it
+again whenever the repository moves.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from course.files import write_text
+
+HERE = Path(__file__).resolve().parent.parent
 PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
 SETTING = re.compile(r'^repository = "([^"]+)"$', re.MULTILINE)
 NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 
 
 def current(folder=HERE):
-    """The owner/name that pyproject.toml tells."""
+    """The owner/name in pyproject.toml."""
     return SETTING.search((folder / "pyproject.toml").read_text(encoding="utf-8"))[1]
 
 
 def publish(new, folder=HERE):
     """Put `new` in all places; return how many there were, by file."""
     if not NAME.fullmatch(new):
-        raise ValueError(f"{new!r} is no repository on GitHub: write owner/name")
+        raise ValueError(f"{new!r} is not a repository on GitHub: write owner/name")
     address = re.compile(rf"(github(?:\.com)?/){re.escape(current(folder))}(?![\w-]|\.\w)")
     texts, counts = {}, {}
     for name in PLACES:
@@ -33,22 +34,20 @@ def publish(new, folder=HERE):
         texts[name], counts[name] = address.subn(rf"\g<1>{new}", text)
     text = (folder / "pyproject.toml").read_bytes().decode("utf-8")
     texts["pyproject.toml"] = SETTING.sub(f'repository = "{new}"', text)
-    for name, text in texts.items():  # the setting last: until then the same command can be given again
-        fresh = folder / f"{name}.tmp"
-        fresh.write_bytes(text.encode("utf-8"))
-        os.replace(fresh, folder / name)
+    for name, text in texts.items():  # the setting comes last: until then the same command works again
+        write_text(folder / name, text)
     return counts
 
 
 def main():
     if len(sys.argv) != 2:
-        sys.exit("say where: make publish REPO=owner/name")
+        sys.exit("name your repository: make publish REPO=owner/name")
     try:
         counts = publish(sys.argv[1])
     except ValueError as error:
         sys.exit(str(error))
     for name, count in counts.items():
-        print(f"{name}: {count} links lead to https://github.com/{sys.argv[1]}")
+        print(f"{name}: {count} links now lead to https://github.com/{sys.argv[1]}")
     print("Commit and push these files, and the buttons work.")
 
 

@@ -1,4 +1,4 @@
-"""A Chromium without a screen, and Jupyter servers on loopback with a copy of the course."""
+"""A headless Chromium, and Jupyter servers on this machine with a copy of the course."""
 
 import json
 import os
@@ -8,15 +8,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import PICTURES
+from helpers import HERE
 
 import utils
 
-HERE = Path(__file__).resolve().parent.parent
-PICTURES = HERE / "runs" / "browser"
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 
 SETTINGS = {  # of JupyterLab; Notebook 7 reads the same
@@ -24,12 +23,14 @@ SETTINGS = {  # of JupyterLab; Notebook 7 reads the same
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-THEMES = {"lab": "JupyterLab Light", "notebook": "JupyterLab Dark"}  # so both are seen
+THEMES = {"lab": "JupyterLab Light", "notebook": "JupyterLab Dark"}  # to test both
+COPIED_FILES = ["model.py", "utils.py", "train.py"]
+COPIED_FOLDERS = ["course", "checkpoints", "Test_Images", "benchmarks"]
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """The path of a Chromium; Debian's is installed where there is none and we may."""
+    """Playwright and the path of a Chromium. On Debian, root installs it if it is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
@@ -60,11 +61,11 @@ def browser(chromium):
 
 
 def copy_course(folder):
-    """The course as a learner has it, but without outputs: what is seen comes from this run."""
-    for path in HERE.glob("*.py"):
-        shutil.copy(path, folder)
-    for name in ["checkpoints", "Test_Images", "benchmarks"]:
-        shutil.copytree(HERE / name, folder / name)
+    """Copy the course as a learner has it, but without outputs: a test must see those of its own run."""
+    for name in COPIED_FILES:
+        shutil.copy(HERE / name, folder)
+    for name in COPIED_FOLDERS:
+        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in HERE.glob("S?.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
@@ -126,5 +127,6 @@ def page(browser, request):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.set_default_timeout(30_000)
     yield page
-    page.screenshot(path=PICTURES / f"end-of-{request.node.name}.png")  # tells why it failed, if it did
+    if page.locator("body > *").count():  # if the test failed, a picture may show why
+        page.screenshot(path=PICTURES / f"end-of-{request.node.name}.png")
     page.close()

@@ -1,11 +1,11 @@
 """Run both notebooks from top to bottom and print what their networks reached.
 
-    python run.py              executed copies go to runs/, pictures to runs/Test_Images/
-    python run.py S6           only that lesson
-    python run.py --out DIR    executed copies and pictures go to the folder DIR instead
-    python run.py --in-place   renew the notebooks' own outputs and Test_Images/ (for maintainers)
+    python -m tools.run_lessons              executed copies go to runs/, pictures to runs/Test_Images/
+    python -m tools.run_lessons S6           only that lesson
+    python -m tools.run_lessons --out DIR    executed copies and pictures go to the folder DIR instead
+    python -m tools.run_lessons --in-place   renew the notebooks' own outputs and Test_Images/
 
-The environment variables of the course (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
+The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
 """
 
 import argparse
@@ -19,12 +19,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-HERE = Path(__file__).resolve().parent
+from course.files import write_text
+
+HERE = Path(__file__).resolve().parent.parent
 LESSONS = ["S5", "S6"]
 
 
 class LiveClient(NotebookClient):
-    """Runs a notebook, and shows in the terminal what all cells but the last print while they run."""
+    """Runs a notebook, and shows in the terminal what its cells print; the last one is ours."""
 
     def output(self, outs, msg, display_id, cell_index):
         if msg["msg_type"] == "stream" and cell_index < len(self.nb.cells) - 1:
@@ -36,7 +38,7 @@ class LiveClient(NotebookClient):
 def run_notebook(lesson, folder):
     """Execute a notebook with `folder` as its working directory; return it with its results."""
     notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
-    # An extra last cell, neither shown nor kept, hands over the results that the notebook collected.
+    # One more cell, neither shown nor kept, hands over the results that the notebook collected.
     notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
@@ -51,7 +53,7 @@ def run_notebook(lesson, folder):
 
 
 def tidy(notebook):
-    """Keep what can be read without a kernel: bars as they ended, no widgets, little metadata."""
+    """Keep what can be read without a kernel: final progress bars, no widgets, little metadata."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
@@ -63,7 +65,7 @@ def tidy(notebook):
             else:
                 merged.append(output)
         for output in merged:
-            # A widget without its kernel is an error message; beside it stands a picture or a text.
+            # Without a kernel a widget shows an error; the picture or text beside it stays.
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if output.output_type == "stream":
                 output.text = "\n".join(line.split("\r")[-1] for line in output.text.split("\n"))
@@ -76,10 +78,8 @@ def tidy(notebook):
 
 
 def save(notebook, path):
-    """Write beside the old file first, so that an interruption leaves that one whole."""
-    fresh = path.with_suffix(".tmp")
-    nbformat.write(tidy(notebook), fresh)
-    os.replace(fresh, path)
+    """Replace the file in one step."""
+    write_text(path, nbformat.writes(tidy(notebook)) + "\n")
 
 
 def main():
@@ -87,10 +87,10 @@ def main():
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
     parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
-    wish = parser.parse_args()
+    args = parser.parse_args()
     sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
-    folder = HERE if wish.in_place else (wish.out or HERE / "runs").resolve()
-    for lesson in wish.lessons:
+    folder = HERE if args.in_place else (args.out or HERE / "runs").resolve()
+    for lesson in args.lessons:
         if lesson not in LESSONS:
             parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")
     try:
@@ -101,17 +101,17 @@ def main():
         sys.exit(str(error))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # found out now, not after half an hour
+        tempfile.TemporaryFile(dir=folder).close()  # fail now, not after half an hour
     except OSError as error:
         sys.exit(f"nothing can be written to {folder} ({error.strerror}): name another folder with --out")
 
-    # The notebooks find model.py, utils.py and the data wherever they run.
+    # So the notebooks find the course's files and data wherever they run.
     others = [path for path in [os.environ.get("PYTHONPATH")] if path]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *others])
     os.environ["MNIST_ROOT"] = str((HERE / utils.get_root()).resolve())
 
     results = []
-    for lesson in wish.lessons or LESSONS:
+    for lesson in args.lessons or LESSONS:
         print(f"\n===== {lesson}.ipynb =====\n", flush=True)
         try:
             notebook, reached = run_notebook(lesson, folder)

@@ -1,8 +1,9 @@
-"""Trainings that are interrupted go on exactly; damaged and foreign files are refused and left alone."""
+"""Interrupted trainings continue exactly; damaged and foreign files are refused and left alone."""
 
 import json
 import os
 import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_notebooks import HERE
+from helpers import HERE, files_in, same
 from torch import nn, optim
 from torch.utils.data import DataLoader
 
-import train
 import utils
+from course import checkpoints
+from course.checkpoints import kept, seed_everything
 from model import Net, NetGAP, NetMini
 
 # A process that never used several threads may fork, so each training starts without importing anew.
@@ -26,6 +28,7 @@ import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 import utils
+from course.checkpoints import kept, seed_everything
 from model import NetMini
 
 folder, kills, epochs = sys.argv[1], int(sys.argv[2]), 8
@@ -38,13 +41,13 @@ def whole_training(path):
     if pid:
         return pid
     sys.stdout = sys.stderr = open(os.devnull, "w")
-    utils.seed_everything(3)
+    seed_everything(3)
     model = NetMini()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
     loader = utils.DataLoader(digits, 16, shuffle=True)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=epochs * len(loader))
     history = utils.History(model, optimizer, scheduler)
-    for _ in history.epochs(epochs, path):
+    for _ in kept(history, epochs, path):
         trained = utils.train(model, "cpu", loader, optimizer, utils.F.nll_loss, scheduler)
         history.add(trained, utils.test(model, "cpu", loader, utils.F.nll_loss))
     os._exit(0)
@@ -71,16 +74,7 @@ print(json.dumps(done))
 """
 
 
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
-    return a == b
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
 def test_twenty_kills_change_nothing(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), "20"]
@@ -98,15 +92,15 @@ def test_twenty_kills_change_nothing(tmp_path):
 
 def training(digits, Network=NetMini, epochs=2):
     """A history, and a function that does its epochs."""
-    utils.seed_everything(0)
+    seed_everything(0)
     model = Network()
     optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     scheduler = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
     history = utils.History(model, optimizer, scheduler)
     loader = DataLoader(digits, 25, shuffle=True)
 
-    def run(checkpoint, total=epochs):
-        for _ in history.epochs(total, checkpoint):
+    def run(path, total=epochs):
+        for _ in kept(history, total, path) if path else history.epochs(total):
             trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss)
             history.add(trained, utils.test(model, "cpu", loader, F.nll_loss, quiet=True))
             scheduler.step()
@@ -123,7 +117,7 @@ def test_going_on_equals_never_stopping(digits, tmp_path, capsys):
     _, run = training(digits)
     capsys.readouterr()
     again = run(tmp_path / "a.pt", 4)
-    assert "a.pt holds 2 of 4 epochs: going on from there." in capsys.readouterr().out
+    assert "a.pt holds 2 of 4 epochs: continuing from there." in capsys.readouterr().out
     assert again.curves == whole.curves and same(again.model.state_dict(), whole.model.state_dict())
     assert again.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
@@ -154,18 +148,6 @@ def test_a_folder_is_no_checkpoint(digits, tmp_path):
         utils.load_weights(tmp_path, NetMini())
 
 
-def test_each_seed_and_each_network_has_a_file_of_its_own():
-    files = {train.default_checkpoint(net, seed) for net in ["NetGAP", "NetGAP-short"] for seed in range(3)}
-    assert len(files) == 6 and HERE / "runs" / "NetGAP.pt" in files
-
-
-def test_an_epoch_without_results_is_noticed(digits):
-    history, _ = training(digits)
-    with pytest.raises(RuntimeError, match="without history.add"):
-        for _ in history.epochs(2):
-            pass
-
-
 def test_two_runs_give_the_same_numbers(digits, tmp_path):
     results = []
     for _ in range(2):
@@ -186,9 +168,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(digits, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match=r"a\.pt could not be written .*No space left.*: make room"):
-        utils.save_checkpoint(tmp_path / "a.pt", history)
-    assert (tmp_path / "a.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+        checkpoints.save(tmp_path / "a.pt", history)
+    assert (tmp_path / "a.pt").read_bytes() == before and files_in(tmp_path) == ["a.pt"]
 
 
 # --- Files that are refused ---------------------------------------------------------------------------
@@ -248,10 +229,10 @@ def a_zip_of_something(path):
         (emptied, "is damaged"),
         (a_zip_of_something, "is damaged"),
         (evil, "could run code"),
-        (evil_of_old, "is damaged or no file of weights"),
+        (evil_of_old, "is damaged, or not a file of weights"),
         (of_another_version, "another version of this course"),
-        (only_weights, "holds no training to go on with"),
-        (no_dictionary, "holds no training to go on with"),
+        (only_weights, "holds no training that could be continued"),
+        (no_dictionary, "holds no training that could be continued"),
     ],
 )
 def test_bad_checkpoints_are_refused_and_left_alone(harm, sentence, digits, tmp_path, monkeypatch):
@@ -301,8 +282,42 @@ def test_bad_weights_are_refused(harm, tmp_path, monkeypatch):
 def test_weights_are_loaded_and_belong_to_one_network(digits, tmp_path):
     weights = torch.load(HERE / "checkpoints" / "NetMini.pt", weights_only=True)
     assert same(utils.load_weights(HERE / "checkpoints" / "NetMini.pt", NetMini()).state_dict(), weights)
-    with pytest.raises(ValueError, match="do not fit NetGAP: they belong to another network"):
+    with pytest.raises(ValueError, match="belong to another network, not NetGAP"):
         utils.load_weights(HERE / "checkpoints" / "NetMini.pt", NetGAP())
     history = training(digits)[1](tmp_path / "a.pt")
     assert same(utils.load_weights(tmp_path / "a.pt", NetMini()).state_dict(), history.model.state_dict())
     assert isinstance(history.model, nn.Module)
+
+
+def test_an_epoch_without_results_is_not_kept(digits, tmp_path):
+    history, _ = training(digits)
+    with pytest.raises(RuntimeError, match="without history.add"):
+        for _ in kept(history, 2, tmp_path / "a.pt"):
+            history.optimizer.param_groups[0]["lr"] = 7.0
+    state = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert state["optimizer_state"]["param_groups"][0]["lr"] == 0.05
+
+
+def test_a_network_whose_layers_have_other_sizes(digits, tmp_path):
+    training(digits)[1](tmp_path / "a.pt")
+    history, run = training(digits)
+    history.model.classes = nn.Linear(12, 7)
+    with pytest.raises(ValueError, match="do not fit this NetMini: its layers have other sizes"):
+        run(tmp_path / "a.pt")
+
+
+def test_seeds_start_every_random_number():
+    def draw():
+        return random.random(), torch.rand(3).tolist()
+
+    seed_everything(5)
+    first = draw()
+    assert draw() != first
+    seed_everything(5)
+    assert draw() == first
+    seed_everything(6)
+    assert draw() != first and not torch.are_deterministic_algorithms_enabled()
+    seed_everything(5, deterministic=True)
+    assert torch.are_deterministic_algorithms_enabled()
+    seed_everything(5)
+    assert not torch.are_deterministic_algorithms_enabled()

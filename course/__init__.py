@@ -1,0 +1,17 @@
+"""What the lessons use beside model.py and utils.py: a module for each thing that a learner would name."""
+
+import importlib.util
+import subprocess
+import sys
+
+# Pure Python and small. Torch is never installed here: Colab and Kaggle bring their own.
+SMALL_PACKAGES = ["torchsummary", "mlxtend", "anywidget", "psygnal"]
+
+
+def install_missing():
+    """Install the small packages that the lessons need and that Colab or Kaggle lack."""
+    missing = [name for name in SMALL_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
+        if subprocess.run(command).returncode:
+            raise ImportError(f"the lessons need more packages: run `pip install {' '.join(missing)}`")

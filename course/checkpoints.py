@@ -1,0 +1,125 @@
+"""A training that is kept in a file, and goes on from there after an interruption.
+
+for _ in kept(history, 20, "S5.pt"):
+    history.add(train(...), test(...))
+"""
+
+import os
+import random
+from pathlib import Path
+
+import torch
+
+from course import processes
+from course.files import replacing
+from utils import read_safely
+
+VERSION = 1
+
+
+def seed_everything(seed, deterministic=False):
+    """Start all random numbers from `seed`; `deterministic` makes a GPU repeat itself exactly, but slower."""
+    random.seed(seed)
+    torch.manual_seed(seed)  # on every device
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or PyTorch refuses
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def kept(history, total, path):
+    """The epochs of `history.epochs(total)`, kept in a file after each, from where the file left off."""
+    if load(path, history):
+        outlook = "continuing from there" if history.done < total else "nothing is left to do"
+        print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
+    else:
+        save(path, history)  # so that a place that cannot be written to is noticed now
+    for epoch in history.epochs(total):
+        yield epoch
+        if history.done == epoch:  # else history.epochs says what is missing
+            save(path, history)
+
+
+def save(path, history):
+    """Keep a training as it is now; the file is replaced in one step."""
+    network, scheduler = processes.unwrapped(history.model), history.scheduler
+    state = {
+        "version": VERSION,
+        "network": type(network).__name__,
+        "model": network.state_dict(),
+        "optimizer": type(history.optimizer).__name__,
+        "optimizer_state": history.optimizer.state_dict(),
+        "scheduler": scheduler.state_dict() if scheduler else None,
+        "curves": history.curves,
+        "seconds": history.seconds,
+        "random": processes.from_all(_random_state()),
+    }
+    if not processes.is_first():
+        return
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"the checkpoint {path} could not be written ({str(error).splitlines()[0]}): make room, or name "
+            "another place; what was there before is untouched"
+        ) from error
+
+
+def load(path, history):
+    """Put a training back to where `save` kept it; False if there is no such file."""
+    found = processes.is_first() and Path(path).exists()  # other machines may not have the file
+    found, state = processes.from_all((found, read_safely(path) if found else None))[0]
+    if not found:
+        return False
+    network, optimizer, scheduler = processes.unwrapped(history.model), history.optimizer, history.scheduler
+    _check(path, state, network, optimizer, scheduler)
+    network.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer_state"])
+    if scheduler:
+        scheduler.load_state_dict(state["scheduler"])
+    history.curves, history.seconds = state["curves"], state["seconds"]
+    if len(state["random"]) == processes.count():
+        _set_random_state(state["random"][processes.number()])
+    return True
+
+
+def _check(path, state, network, optimizer, scheduler):
+    """Refuse what belongs to another training, before anything is changed."""
+    if not isinstance(state, dict) or "random" not in state:
+        raise ValueError(f"{path} holds no training that could be continued; the file was left as it is")
+    if state["version"] != VERSION:
+        raise ValueError(
+            f"{path} was written by another version of this course ({state['version']}, now {VERSION}): "
+            "start over with another file name"
+        )
+    name = type(network).__name__
+    if state["network"] != name:
+        raise ValueError(f"{path} belongs to the network {state['network']}, not {name}")
+    if _shapes(state["model"]) != _shapes(network.state_dict()):
+        raise ValueError(f"the weights in {path} do not fit this {name}: its layers have other sizes")
+    theirs, ours = state["scheduler"] or {}, scheduler.state_dict() if scheduler else {}
+    if (
+        state["optimizer"] != type(optimizer).__name__
+        or theirs.keys() != ours.keys()
+        or theirs.get("total_steps") != ours.get("total_steps")
+    ):
+        raise ValueError(
+            f"{path} belongs to a training with another optimizer, scheduler or number of epochs: "
+            "name another file, or train as that one did"
+        )
+
+
+def _shapes(weights):
+    return {name: value.shape for name, value in weights.items()}
+
+
+def _random_state():
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state):
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

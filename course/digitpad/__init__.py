@@ -1,0 +1,109 @@
+"""A pad to draw digits on: while you draw, the network says which digit it sees.
+
+    DigitPad(model)
+
+It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and keyboard.
+This file holds what happens in Python; pad.js and pad.css are what you see in the browser.
+"""
+
+import base64
+import copy
+import math
+from pathlib import Path
+
+import anywidget
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils import MEAN, STD, load_weights, warp
+
+HERE = Path(__file__).resolve().parents[2]  # the repository
+PREVIEW = HERE / "Test_Images" / "digit_pad.png"  # shown where widgets do not work
+
+
+def get_trained(Network):
+    """Return a network of this class, with the trained weights that come with the course."""
+    return load_weights(HERE / "checkpoints" / f"{Network.__name__}.pt", Network())
+
+
+def prepare(drawing):
+    """Turn a drawing into a picture like MNIST's; return None if it is empty.
+
+    `drawing` holds the ink, from 0 to 255, on a pad of any size. As in MNIST, the digit is scaled to
+    fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
+    smaller than a fifth of the pad is enlarged less, or a dot would look like a filled zero.
+    """
+    inked_rows, inked_columns = ((drawing > 0).any(dim=dim).nonzero() for dim in (1, 0))
+    if len(inked_rows) == 0:
+        return None
+    digit = drawing[inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1]
+    scale = 20 / max(*digit.shape, max(drawing.shape) / 5)
+    rows, columns = (max(1, round(scale * length)) for length in digit.shape)
+    digit = digit[None, None].float()
+    digit = F.interpolate(digit, size=(rows, columns), mode="bilinear", antialias=True)[0, 0]
+    top, left = _start(digit.sum(dim=1)), _start(digit.sum(dim=0))
+    picture = torch.zeros(28, 28)
+    picture[top : top + rows, left : left + columns] = digit
+    return (255 * picture / picture.max()).round().to(torch.uint8)
+
+
+def _start(ink):
+    """Return where in 28 pixels the digit must begin, so that its centre of mass is in the middle."""
+    centre = (ink * (torch.arange(len(ink)) + 0.5)).sum() / ink.sum()
+    start = math.ceil(14 - centre.item())  # rounded up, as all of MNIST's digits are
+    return min(max(start, 0), 28 - len(ink))
+
+
+def recognise(model, picture, views=16):
+    """Return ten probabilities: the mean over slightly varied views of the picture, always the same ones.
+
+    The views of a digit agree. Those of a scribble disagree, so no mean probability is high.
+    """
+    # A generator of its own, so that drawing does not change the random numbers of a training.
+    generator = torch.Generator().manual_seed(0)
+
+    def up_to(limit, *shape):
+        return (2 * torch.rand(views, *shape, generator=generator) - 1) * limit
+
+    images = picture.expand(views, 1, 28, 28) / 255
+    varied = warp(images, angle=up_to(15), shift=up_to(2, 2), scale=1 + up_to(0.12), smooth=True)
+    with torch.no_grad():
+        return model((varied - MEAN) / STD).softmax(dim=1).mean(dim=0)
+
+
+class DigitPad(anywidget.AnyWidget):
+    """A widget to draw on. It keeps a copy of the model as it is now; make a new pad after training."""
+
+    _esm = Path(__file__).parent / "pad.js"
+    _css = Path(__file__).parent / "pad.css"
+
+    def __init__(self, model):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"DigitPad needs a network, as in DigitPad(model), not a {type(model).__name__}")
+        self._network = copy.deepcopy(model).cpu().eval()
+        with torch.no_grad():
+            shape = list(self._network(torch.zeros(1, 1, 28, 28)).shape)
+        if shape != [1, 10]:
+            raise ValueError(f"DigitPad needs a network whose output is [1, 10], not {shape}")
+        super().__init__()
+        self.on_msg(self._answer)
+
+    def _answer(self, _, question, buffers):
+        """Send the network's answer to the drawing in `question` back to the page."""
+        size = question["size"]
+        picture = prepare(torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size))
+        if picture is None:
+            self.send(question | {"probabilities": None}, [bytes(28 * 28)])
+        else:
+            probabilities = recognise(self._network, picture).tolist()
+            self.send(question | {"probabilities": probabilities}, [picture.numpy().tobytes()])
+
+    def __repr__(self):
+        return f"DigitPad({type(self._network).__name__})"
+
+    def _repr_mimebundle_(self, **kwargs):
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        if PREVIEW.exists():
+            data["image/png"] = base64.b64encode(PREVIEW.read_bytes()).decode()
+        return data, metadata

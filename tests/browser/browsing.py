@@ -1,0 +1,32 @@
+"""What the browser tests share: where screenshots go, and what a person does and sees on the pad."""
+
+from helpers import HERE
+
+PICTURES = HERE / "runs" / "browser"  # where the screenshots go
+
+
+def draw(page, points):
+    """Draw one stroke on the pad with the mouse, through points given as fractions of the pad."""
+    box = page.locator(".digit-pad-canvas").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+
+
+def bars(page):
+    """Return the ten percentages that the pad shows."""
+    meters = page.locator(".digit-pad [role=meter]").all()
+    return [float(meter.get_attribute("aria-valuenow")) for meter in meters]
+
+
+def sees_verdict(page, text):
+    """Wait until the pad says this."""
+    page.locator(".digit-pad-verdict", has_text=text).wait_for()
+
+
+def next_frame(page):
+    """Wait until the pad has drawn what happened to it."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")

@@ -1,0 +1,287 @@
+"""The pad's JavaScript: its pure functions, and the pad itself with a kernel that the test plays."""
+
+import base64
+import math
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from browsing import bars, draw, next_frame, sees_verdict
+from helpers import HERE
+
+FILES = HERE / "course" / "digitpad"
+IMPORT = """async source => import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))"""
+
+
+@pytest.fixture
+def pad_js(page):
+    """The module, loaded as anywidget loads it."""
+    return page.evaluate_handle(IMPORT, (FILES / "pad.js").read_text(encoding="utf-8"))
+
+
+# --- Pure functions ----------------------------------------------------------------------------------------
+
+
+def test_ink_is_averaged_by_hand(pad_js):
+    """Notices: rows and columns swapped, a colour taken for the opacity, truncation in place of rounding."""
+    opacity = [
+        [255, 255, 0, 0],
+        [255, 255, 0, 100],
+        [10, 20, 0, 0],
+        [30, 42, 0, 0],
+    ]
+    rgba = [value for row in opacity for alpha in row for value in (200, 150, 99, alpha)]
+    ink = pad_js.evaluate("(pad, rgba) => [...pad.averageInk(rgba, 4, 2)]", rgba)
+    assert ink == [255, 25, 26, 0]
+
+
+def test_ink_of_a_whole_pad_is_averaged_as_pytorch_does(pad_js):
+    """Notices: other sizes than the kernel expects, and sums that overflow or lose precision."""
+    opacity = torch.randint(0, 256, (280, 280), dtype=torch.uint8)
+    rgba = torch.zeros(280, 280, 4, dtype=torch.uint8)
+    rgba[:, :, 3] = opacity
+    ink = pad_js.evaluate(
+        """(pad, encoded) => [...pad.averageInk(Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0)))]""",
+        base64.b64encode(rgba.numpy().tobytes()).decode(),
+    )
+    expected = (F.avg_pool2d(opacity[None].double(), 2) + 0.5).floor()  # JavaScript rounds halves up
+    assert ink == expected.flatten().tolist()
+
+
+def probabilities(digit, best):
+    return [best if place == digit else (1 - best) / 9 for place in range(10)]
+
+
+def test_verdicts(pad_js):
+    """Notices: "a 8", a limit that moved, and a digit that is one off."""
+    for digit, best, sentence in [
+        (3, 0.95, "This is a 3."),
+        (8, 0.95, "This is an 8."),
+        (0, 0.7, "This is a 0."),
+        (0, 0.69, "Not sure: a 0?"),
+        (8, 0.3, "Not sure: an 8?"),
+        (9, 0.0, "Not sure: a 0?"),  # nine equal probabilities: the first of them
+    ]:
+        assert pad_js.evaluate("(pad, p) => pad.verdictOn(p)", probabilities(digit, best)) == sentence
+
+
+def test_without_a_guess_there_is_no_verdict(pad_js):
+    """Notices: "Not sure: a 0?" on an empty pad, and "This is a -1." for a network whose weights are NaN."""
+    assert pad_js.evaluate("pad => [pad.verdictOn(Array(10).fill(0)), pad.verdictOn([NaN])]") == ["", ""]
+
+
+PLAY = """(pad, steps) => {
+  const freeze = (part) => {
+    if (part instanceof Object) Object.values(part).forEach(freeze);
+    return Object.freeze(part);
+  };
+  let history = pad.EMPTY;
+  return steps.map(([name, ...rest]) => (history = freeze(pad[name](freeze(history), ...rest))).strokes);
+}"""
+
+
+def stroke(width, *points):
+    return {"width": width, "points": [list(point) for point in points]}
+
+
+def test_undo_by_hand(pad_js):
+    """Notices: Undo that removes one point instead of one stroke, and a Clear that cannot be undone."""
+    steps = [
+        ["undoLast"],  # nothing to undo, and no error
+        ["beginStroke", 24, [1, 2]],
+        ["extendStroke", [3, 4]],
+        ["beginStroke", 12, [5, 6]],
+        ["clearAll"],
+        ["clearAll"],  # the pad is empty already: no step for Undo
+        ["undoLast"],
+        ["undoLast"],
+        ["undoLast"],
+        ["undoLast"],
+    ]
+    one, two = stroke(24, (1, 2), (3, 4)), stroke(12, (5, 6))
+    assert pad_js.evaluate(PLAY, steps) == [
+        [],
+        [stroke(24, (1, 2))],
+        [one],
+        [one, two],
+        [],
+        [],
+        [one, two],
+        [one],
+        [],
+        [],
+    ]
+
+
+def test_undo_brings_back_what_was_there_before_each_change(pad_js):
+    """Notices: a history that shares points with an earlier one. Python copies each state instead."""
+    chance = random.Random(0)
+    now, before, steps, expected = [], [], [], []
+    for _ in range(300):
+        name = chance.choice(
+            ["beginStroke", "extendStroke", "extendStroke", "undoLast", "undoLast", "clearAll"]
+        )
+        point = [chance.randrange(280), chance.randrange(280)]
+        if name == "beginStroke":
+            steps.append([name, 18, point])
+            before.append(now)
+            now = [*now, stroke(18, point)]
+        elif name == "extendStroke" and now:
+            steps.append([name, point])
+            now = [*now[:-1], stroke(18, *now[-1]["points"], point)]
+        elif name == "undoLast":
+            steps.append([name])
+            now = before.pop() if before else now
+        elif name == "clearAll":
+            steps.append([name])
+            if now:
+                before.append(now)
+            now = []
+        else:
+            continue
+        expected.append(now)
+    assert pad_js.evaluate(PLAY, steps) == expected
+
+
+def test_the_pen_stays_on_the_pad(pad_js):
+    """Notices: a wrong direction, steps of another length, and an edge without a limit."""
+    move = "(pad, [spot, key, isSmall]) => pad.movePen(spot, key, isSmall)"
+    for spot, key, is_small, expected in [
+        ([140, 70], "ArrowLeft", False, [130, 70]),
+        ([140, 70], "ArrowRight", True, [142, 70]),
+        ([140, 70], "ArrowUp", True, [140, 68]),
+        ([140, 70], "ArrowDown", False, [140, 80]),
+        ([4, 70], "ArrowLeft", False, [0, 70]),
+        ([279, 70], "ArrowRight", True, [280, 70]),
+        ([140, 0], "ArrowUp", False, [140, 0]),
+        ([140, 275], "ArrowDown", False, [140, 280]),
+    ]:
+        assert pad_js.evaluate(move, [spot, key, is_small]) == expected, (spot, key)
+
+
+def test_there_are_five_pen_widths(pad_js):
+    """Notices: a width outside the list, which would draw nothing."""
+    change = "(pad, [width, by]) => pad.changeWidth(width, by)"
+    widths = [pad_js.evaluate(change, pair) for pair in [(2, 1), (2, -1), (4, 1), (0, -1), (0, 1)]]
+    assert widths == [3, 1, 4, 0, 1]
+
+
+def test_the_mouse_draws_where_it_is_on_a_pad_of_any_size(pad_js):
+    """Notices: an offset that is forgotten or scaled, and a scale that is upside down."""
+    place = "(pad, [clientX, clientY, box]) => pad.toPad({ clientX, clientY }, box)"
+    half = {"left": 100, "top": 50, "width": 140, "height": 140}
+    assert pad_js.evaluate(place, [100, 50, half]) == [0, 0]
+    assert pad_js.evaluate(place, [135, 190, half]) == [70, 280]
+
+
+# --- The pad, with the test in the place of the kernel -----------------------------------------------------
+
+SHOW = """(pad, css) => {
+  document.head.appendChild(document.createElement("style")).textContent = css;
+  window.sent = [];
+  window.isDead = false;
+  const model = {
+    send(content, _, buffers) {
+      if (isDead) throw Error("Cannot send");
+      sent.push({ ...content, ink: [...new Uint8Array(buffers[0])] });
+    },
+    on: (_, hear) => { window.hear = hear; },
+    off: () => { window.hear = null; },
+  };
+  window.close = pad.default.render({ model, el: document.body });
+}"""
+ANSWER = """([question, probabilities]) => hear({ ...question, probabilities },
+  [new DataView(new Uint8Array(28 * 28).fill(255).buffer)])"""
+
+
+@pytest.fixture
+def shown(page, pad_js):
+    """The page with the pad on it."""
+    pad_js.evaluate(SHOW, (FILES / "pad.css").read_text(encoding="utf-8"))
+    return page
+
+
+def questions(page):
+    """Return what the pad has asked the kernel so far."""
+    next_frame(page)
+    return page.evaluate("() => sent")
+
+
+def answer(page, question, digit, best=0.9):
+    page.evaluate(
+        ANSWER, [{name: question[name] for name in ("from", "version")}, probabilities(digit, best)]
+    )
+
+
+def test_a_dot_reaches_the_kernel(shown):
+    """Notices: ink in the wrong place or of the wrong size, and a pad that does not draw a mere click."""
+    draw(shown, [(0.25, 0.5)])
+    (question,) = questions(shown)
+    ink = torch.tensor(question["ink"]).view(question["size"], question["size"]) / 255
+    assert ink.sum() == pytest.approx(math.pi * 6**2, rel=0.03), "the pen is 24 of 280 wide, so 12 of 140"
+    places = torch.arange(140) + 0.5
+    assert (ink.sum(dim=0) * places).sum() / ink.sum() == pytest.approx(35, abs=1)
+    assert (ink.sum(dim=1) * places).sum() / ink.sum() == pytest.approx(70, abs=1)
+
+
+def test_one_question_at_a_time_and_the_next_about_the_latest_drawing(shown):
+    """Notices: a busy kernel that is asked at every movement, and a last change that is never asked about."""
+    draw(shown, [(0.2, 0.2), (0.8, 0.2)])
+    (first, *more) = questions(shown)
+    draw(shown, [(0.2, 0.8), (0.8, 0.8)])
+    assert len(questions(shown)) == 1, "no second question before the answer to the first"
+    answer(shown, first, digit=7)
+    sees_verdict(shown, "This is a 7.")
+    first, second = questions(shown)
+    assert sum(second["ink"]) > sum(first["ink"]) and second["version"] > first["version"]
+    answer(shown, second, digit=2, best=0.5)
+    sees_verdict(shown, "Not sure: a 2?")
+    assert bars(shown)[2] == 50 and shown.locator(".digit-pad-best").inner_text().split() == ["2", "50", "%"]
+    assert len(questions(shown)) == 2, "the drawing has not changed since"
+
+
+def test_answers_to_other_questions_are_ignored(shown):
+    """Notices: an answer that arrives after Clear, or one meant for another view of the same widget."""
+    draw(shown, [(0.5, 0.5)])
+    (question,) = questions(shown)
+    answer(shown, question | {"from": -1}, digit=4)
+    assert shown.locator(".digit-pad-verdict").inner_text() == "Draw a large digit."
+    shown.get_by_role("button", name="Clear").click()
+    next_frame(shown)
+    answer(shown, question, digit=4)
+    assert shown.locator(".digit-pad-verdict").inner_text() == "Draw a large digit."
+    assert bars(shown) == [0] * 10 and shown.locator(".digit-pad-best").count() == 0
+
+
+def test_a_busy_and_a_restarted_kernel_are_reported(shown):
+    """Notices: a pad that goes silent, without a word about why."""
+    draw(shown, [(0.5, 0.5)])
+    sees_verdict(shown, "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)")
+    (question,) = questions(shown)
+    answer(shown, question, digit=1)
+    sees_verdict(shown, "This is a 1.")
+    shown.evaluate("() => { isDead = true; }")
+    draw(shown, [(0.2, 0.2)])
+    sees_verdict(shown, "The kernel was restarted: run this cell again.")
+    assert bars(shown) == [0] * 10
+
+
+def test_fast_clicks_on_a_width_do_not_go_too_far(shown):
+    """Notices: a pen without width. Ten clicks in one go come before the button is disabled."""
+    shown.evaluate("""() => {
+        const [, , thinner] = document.querySelectorAll("button");
+        for (let click = 0; click < 10; click++) thinner.click();
+    }""")
+    draw(shown, [(0.5, 0.5)])
+    (question,) = questions(shown)
+    assert sum(question["ink"]) / 255 == pytest.approx(math.pi * 3**2, rel=0.05), "12 of 280 wide"
+    assert shown.get_by_role("button", name="Thinner").is_disabled()
+
+
+def test_a_pad_that_is_removed_leaves_nothing_behind(shown):
+    """Notices: a key handler or a message handler that stays on the page."""
+    shown.evaluate("() => close()")
+    shown.locator(".digit-pad-canvas").press("a")
+    assert shown.locator("[data-lm-suppress-shortcuts]").count() == 0
+    assert shown.evaluate("() => hear === null")

@@ -1,0 +1,128 @@
+"""What several test files share: where things are, notebooks as data, small networks and loaders."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn, optim
+from torch.utils.data import DataLoader, TensorDataset
+
+import utils
+
+HERE = Path(__file__).resolve().parent.parent  # the repository
+LESSONS = ["S5", "S6"]
+each_lesson = pytest.mark.parametrize("lesson", LESSONS)
+
+# --- Notebooks -----------------------------------------------------------------------------------
+
+
+def read(lesson):
+    return nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
+
+
+def solutions(lesson):
+    return nbformat.read(HERE / "solutions" / f"{lesson}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tagged(notebook, tag):
+    return [cell for cell in code_cells(notebook) if tag in cell.metadata.get("tags", [])]
+
+
+def printed(notebook):
+    """All that the saved notebook printed to stdout."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+def results(notebook):
+    """The lines of the saved table of results, split into words, by network."""
+    lines = re.split(r"^network +parameters", printed(notebook), flags=re.MULTILINE)[-1].splitlines()[1:]
+    words = [line.split() for line in lines]
+    return {line[0]: line[1:] for line in words if len(line) == 7 and line[5] == "%"}
+
+
+# --- Data, networks, processes -------------------------------------------------------------------
+
+
+@functools.lru_cache
+def mnist_is_here():
+    """Whether the real MNIST is there (MNIST_ROOT names another folder than data)."""
+    return utils.is_complete(Path(utils.get_root(), "MNIST", "raw"))
+
+
+def needs_mnist(test):
+    return pytest.mark.skipif(not mnist_is_here(), reason="needs the real MNIST (MNIST_ROOT)")(test)
+
+
+class Linear(nn.Module):
+    """The smallest network for digits."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return F.log_softmax(self.fc(x.flatten(1)), dim=1)
+
+
+def sgd(model, rate=0.01):
+    return optim.SGD(model.parameters(), lr=rate)
+
+
+def uneven_loader(size=25, batch_size=10):
+    """Batches of 10, 10 and 5, the last much harder than the others."""
+    images, labels = torch.randn(size, 1, 28, 28), torch.arange(size) % 10
+    images[20:] *= 20
+    return DataLoader(TensorDataset(images, labels), batch_size)
+
+
+def same(a, b):
+    """Whether two nests of dictionaries, lists and tensors are equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+def run_python(*arguments, cwd=HERE, **settings):
+    """Run Python in a process of its own; return what it printed to stdout."""
+    command, environment = [sys.executable, *map(str, arguments)], os.environ | settings
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def torchrun(*arguments, **settings):
+    """Start a script in two processes that train together."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=localhost",  # the machine's own name may lead nowhere
+        "--nproc-per-node",
+        "2",
+        *arguments,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"} | settings
+    return subprocess.Popen(
+        command, env=environment, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
