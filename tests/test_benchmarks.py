@@ -231,6 +231,7 @@ def test_trained_weights_fit_their_network(name):
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+@pytest.mark.slow
 @needs_mnist
 @pytest.mark.parametrize("name", report.NETWORKS)
 def test_trained_weights_score_what_the_results_say(name, capsys):

@@ -98,6 +98,7 @@ def test_the_rest_of_the_batch_does_not_change_an_answer(Network):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @each_network
 def test_a_network_can_memorise_32_digits(Network):
     torch.manual_seed(1)
