@@ -27,12 +27,12 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 test-browser: $(TESTS)  ## open both notebooks in JupyterLab and Notebook 7, run them, draw on the pad
 	$(VENV)/bin/python -m pytest -rs tests/browser
 
-bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; keeps them in runs/bench
+bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; saves them to runs/bench
 	rm -rf runs/bench
 	EPOCHS=1 $(VENV)/bin/python -m benchmarks.accuracy --net NetMini --seeds 2 --out runs/bench
 	$(VENV)/bin/python -m benchmarks.speed --net NetGAP --rounds 1 --batches 60 --out runs/bench
 
-notebooks: $(READY)     ## for maintainers: run the notebooks in place, renewing outputs and pictures
+notebooks: $(READY)     ## for maintainers: run the notebooks in place, updating outputs and pictures
 	$(VENV)/bin/python -m tools.run_lessons --in-place
 
 publish: $(READY)       ## point all links to your copy: make publish REPO=owner/name
@@ -41,7 +41,7 @@ publish: $(READY)       ## point all links to your copy: make publish REPO=owner
 clean:                  ## remove everything that the other commands made, except the data
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
 
-# The last line of each makes sure that an interrupted installation is taken up again.
+# The last line of each makes sure that an interrupted installation is resumed.
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt

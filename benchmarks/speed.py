@@ -4,8 +4,8 @@
     python -m benchmarks.speed --race            NetGAP's short recipe against a conventional training
 
 The ways take turns, each time in a process of its own; what counts is the ratio of their medians.
-Each finished measurement is kept at once: after an interruption the same command continues there.
-Nothing else should run on the machine meanwhile. MNIST must be there (in MNIST_ROOT or data).
+Each finished measurement is saved at once: after an interruption the same command continues there.
+Nothing else should run on the machine meanwhile. MNIST is downloaded if it is missing.
 """
 
 import argparse
@@ -264,7 +264,7 @@ def main():
                 f"test accuracy {run['accuracies'][-1]:.2f} %"
             )
         print(f"ratio of the training times: {runs[1]['seconds'] / runs[0]['seconds']:.1f}")
-    print(f"kept in {path}")
+    print(f"saved to {path}")
 
 
 def child(kind, *rest):

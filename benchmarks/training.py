@@ -7,16 +7,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 import utils
-from course.recipes import augmentation, build, optimizer_and_schedule
+from course.recipes import build
 
 
 def loaders(recipe, validate=False):
     """Loaders to train and to measure with; to validate, the last sixth of the training set is held out."""
-    train_data, _ = utils.get_trainloader(transform=augmentation(recipe))
+    train_data, _ = utils.get_trainloader(transform=recipe.augmentation())
     if validate:
         kept = len(train_data) * 5 // 6  # 50,000 of 60,000
         data, targets, source = train_data.data, train_data.targets, train_data.source
-        train_data = utils.Digits(data[:kept], targets[:kept], augmentation(recipe), source)
+        train_data = utils.Digits(data[:kept], targets[:kept], recipe.augmentation(), source)
         other_data = utils.Digits(data[kept:], targets[kept:], source=source)
     else:
         other_data, _ = utils.get_testloader()
@@ -28,7 +28,8 @@ def fit(name, recipe, seed, train_loader, change=None):
     torch.manual_seed(seed)
     model = build(name, recipe)
     model = (change(model) if change else model).to(utils.device)
-    optimizer, scheduler, criterion = optimizer_and_schedule(model, recipe, recipe.epochs * len(train_loader))
+    optimizer, criterion = recipe.optimizer(model), recipe.criterion()
+    scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
     average = None
     if recipe.averaging:
         keep = get_ema_multi_avg_fn(recipe.averaging)

@@ -1,4 +1,4 @@
-"""What the lessons use beside model.py and utils.py: a module for each thing that a learner would name."""
+"""The rest of the course's code: a module for each thing that a learner would name."""
 
 import importlib.util
 import subprocess

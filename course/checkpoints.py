@@ -1,7 +1,6 @@
-"""A training that is kept in a file, and goes on from there after an interruption.
+"""Save a training run to a file after each epoch, and continue from there after an interruption.
 
-for _ in kept(history, 20, "S5.pt"):
-    history.add(train(...), test(...))
+In a notebook, `for _ in kept(history, 20, "S5.pt"):` replaces `for _ in history.epochs(20):`.
 """
 
 import os
@@ -18,7 +17,7 @@ VERSION = 1
 
 
 def seed_everything(seed, deterministic=False):
-    """Start all random numbers from `seed`; `deterministic` makes a GPU repeat itself exactly, but slower."""
+    """Seed Python's and PyTorch's random numbers; `deterministic` makes a GPU exact, but slower."""
     random.seed(seed)
     torch.manual_seed(seed)  # on every device
     if deterministic:
@@ -28,12 +27,12 @@ def seed_everything(seed, deterministic=False):
 
 
 def kept(history, total, path):
-    """The epochs of `history.epochs(total)`, kept in a file after each, from where the file left off."""
+    """Like `history.epochs(total)`, but the run is saved after each epoch, and continued from the file."""
     if load(path, history):
         outlook = "continuing from there" if history.done < total else "nothing is left to do"
         print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
     else:
-        save(path, history)  # so that a place that cannot be written to is noticed now
+        save(path, history)  # a file that cannot be written is noticed now
     for epoch in history.epochs(total):
         yield epoch
         if history.done == epoch:  # else history.epochs says what is missing
@@ -41,7 +40,7 @@ def kept(history, total, path):
 
 
 def save(path, history):
-    """Keep a training as it is now; the file is replaced in one step."""
+    """Save the run as it is now; the file is replaced in one step."""
     network, scheduler = processes.unwrapped(history.model), history.scheduler
     state = {
         "version": VERSION,
@@ -61,13 +60,13 @@ def save(path, history):
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
         raise OSError(
-            f"the checkpoint {path} could not be written ({str(error).splitlines()[0]}): make room, or name "
-            "another place; what was there before is untouched"
+            f"the checkpoint {path} could not be written ({str(error).splitlines()[0]}): free some space or "
+            "choose another file; what was there before is unchanged"
         ) from error
 
 
 def load(path, history):
-    """Put a training back to where `save` kept it; False if there is no such file."""
+    """Restore what `save` wrote; return False if there is no such file."""
     found = processes.is_first() and Path(path).exists()  # other machines may not have the file
     found, state = processes.from_all((found, read_safely(path) if found else None))[0]
     if not found:
@@ -87,7 +86,7 @@ def load(path, history):
 def _check(path, state, network, optimizer, scheduler):
     """Refuse what belongs to another training, before anything is changed."""
     if not isinstance(state, dict) or "random" not in state:
-        raise ValueError(f"{path} holds no training that could be continued; the file was left as it is")
+        raise ValueError(f"{path} holds no training run to continue; it was not changed")
     if state["version"] != VERSION:
         raise ValueError(
             f"{path} was written by another version of this course ({state['version']}, now {VERSION}): "
@@ -105,8 +104,8 @@ def _check(path, state, network, optimizer, scheduler):
         or theirs.get("total_steps") != ours.get("total_steps")
     ):
         raise ValueError(
-            f"{path} belongs to a training with another optimizer, scheduler or number of epochs: "
-            "name another file, or train as that one did"
+            f"{path} belongs to a training run with another optimizer, scheduler or number of epochs: "
+            "choose another file, or use the same settings"
         )
 
 

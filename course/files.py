@@ -1,4 +1,4 @@
-"""Files that are replaced in one step: whatever happens, there is the old one or the new one."""
+"""Replace files in one step: whatever happens, the old file or the new one is there, and complete."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path):
-    """Open a file to write bytes to; it takes the place of `path` once the block has ended well."""
+    """Open a new file for bytes; it replaces `path` when the block ends without an error."""
     path = Path(path)
     fresh = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How large may the steps be? A test that lets the learning rate grow from batch to batch."""
+"""How large can the steps be? A test that raises the learning rate from batch to batch."""
 
 import copy
 import itertools
@@ -14,7 +14,7 @@ __all__ = ["learning_rate_test", "plot_learning_rates"]
 
 
 def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, highest=1.0, steps=200):
-    """Let the learning rate grow from batch to batch; return two lists, the rates and the losses.
+    """Raise the learning rate from batch to batch; return two lists, the rates and the losses.
 
     It trains a copy, so the model stays as it is, and ends early if the loss explodes.
     """
@@ -47,7 +47,7 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
 
 
 def plot_learning_rates(rates, losses, chosen=None, save=None):
-    """The result of `learning_rate_test` on a logarithmic scale; `chosen` marks the rate that was taken."""
+    """The result of `learning_rate_test` on a logarithmic scale; `chosen` marks a rate."""
     means = [statistics.mean(losses[max(0, n - 4) : n + 5]) for n in range(len(losses))]
     figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(rates, losses, ".", color="tab:blue", alpha=0.4, label="each batch")

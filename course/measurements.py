@@ -18,7 +18,9 @@ __all__ = [
     "get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation", "leave_out",
 ]  # fmt: skip
 
-FAR_BELOW = 2  # points below the best: such a row is only written at the edge, so the others keep their scale
+FAR_BELOW = (
+    2  # points below the best: such a row is shown as text at the edge, so that it does not stretch the axis
+)
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 

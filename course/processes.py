@@ -1,7 +1,7 @@
 """Several processes under torchrun, which train one network together: each takes a share of every batch.
 
 Shares of equal size make the mean of the gradients exact; what the processes measure is put together in
-one place, `pooled`. Nothing else in the course knows about them, but the file that keeps a training.
+one place, `pooled`. Only train.py and checkpoints.py deal with several processes.
 """
 
 import math
@@ -16,7 +16,7 @@ import utils
 
 
 def join():
-    """Connect to the other processes; only the first one keeps printing. Alone, do nothing."""
+    """Connect to the other processes; only the first one keeps printing. A single process does nothing."""
     if "LOCAL_RANK" not in os.environ:
         return
     is_cuda = utils.device.type == "cuda"
@@ -87,9 +87,9 @@ def unwrapped(model):
 
 
 class Share(Sampler):
-    """The digits that fall to this process: every n-th one, in an order that all processes agree on.
+    """The digits assigned to this process: every n-th one, in an order that all processes agree on.
 
-    Shuffled digits are topped up with a few repeated ones, so that each process takes as many steps.
+    Shuffled digits are topped up with a few repeated ones, so that all processes take equally many steps.
     """
 
     def __init__(self, dataset, shuffle):
@@ -108,14 +108,14 @@ class Share(Sampler):
 
 
 def shared(loader, shuffle):
-    """The loader's digits, of which each process sees its share; alone, the loader itself."""
+    """A loader for this process's share of the digits; with one process, the loader itself."""
     if not is_one_of_several():
         return loader
     return DataLoader(loader.dataset, loader.batch_size, sampler=Share(loader.dataset, shuffle))
 
 
 def pooled(measured, loader):
-    """(accuracy in %, mean loss) of all processes, out of what each measured on its share of the digits."""
+    """(accuracy in %, mean loss) over all processes, from what each measured on its share."""
     if not is_one_of_several():
         return measured
     accuracy, loss = measured

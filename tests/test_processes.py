@@ -30,7 +30,7 @@ digits = utils.Digits(images, torch.arange(101) % 10)
 
 def trained(model, loader, test_loader):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    train_result = utils.train(model, "cpu", loader, optimizer, F.nll_loss)
+    train_result = utils.train(model, "cpu", loader, optimizer, F.nll_loss, half_precision=False)
     test_result = utils.test(model, "cpu", test_loader, F.nll_loss)
     return processes.pooled(train_result, loader), processes.pooled(test_result, test_loader)
 

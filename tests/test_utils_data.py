@@ -78,7 +78,7 @@ def test_single_digits_subsets_and_plain_dataloaders_work(digits):
 
 @pytest.mark.slow
 def test_workers_that_are_spawned_prepare_digits(digits):
-    """As on macOS and Windows, where a worker starts anew and gets the dataset as a pickle."""
+    """As on macOS and Windows, where a worker is a new process that gets the dataset as a pickle."""
     digits.transform = Augment()
     loader = DataLoader(digits, batch_size=50, num_workers=1, multiprocessing_context="spawn")
     images, labels = zip(*loader)

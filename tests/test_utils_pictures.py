@@ -10,7 +10,7 @@ import utils
 
 
 class Parrot(nn.Module):
-    """Answers what it was told to, whatever it sees: scores in, scores out."""
+    """Returns given scores, whatever it sees."""
 
     def __init__(self, scores):
         super().__init__()
@@ -69,7 +69,7 @@ def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
     axes = figures[0].axes
     assert [ax.get_title() for ax in axes] == [str(n % 10) for n in range(12)]
     assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 4)
-    utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve at hand
+    utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve
 
 
 def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(digits, figures, tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_means_are_over_images_not_over_batches(criterion, capsys):
     measured = utils.test(model, "cpu", loader, criterion)
     assert measured == pytest.approx((accuracy, loss), rel=1e-5)
     # With a learning rate of 0 the network stays the same, so training must report the same.
-    trained = utils.train(model, "cpu", loader, sgd(model, 0.0), criterion)
+    trained = utils.train(model, "cpu", loader, sgd(model, 0.0), criterion, half_precision=False)
     assert trained == pytest.approx((accuracy, loss), rel=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_training_is_plain_gradient_descent():
     """The oracle: the same steps written out."""
     model, twin, loader = Linear(), Linear(), uneven_loader()
     twin.load_state_dict(model.state_dict())
-    utils.train(model, "cpu", loader, sgd(model, 0.1), F.nll_loss)
+    utils.train(model, "cpu", loader, sgd(model, 0.1), F.nll_loss, half_precision=False)
     for images, labels in loader:
         gradients = torch.autograd.grad(F.nll_loss(twin(images), labels), list(twin.parameters()))
         with torch.no_grad():
@@ -184,7 +184,11 @@ def processor_with(monkeypatch, **capabilities):
 
 @pytest.mark.parametrize(
     ("able", "wanted", "kind"),
-    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
+    [
+        (True, {}, torch.bfloat16),
+        (True, {"half_precision": False}, torch.float32),
+        (False, {}, torch.float32),
+    ],
 )
 def test_half_precision_rounds_only_where_it_is_faster(monkeypatch, able, wanted, kind):
     kinds, losses = set(), []
@@ -205,7 +209,7 @@ def test_half_precision_rounds_only_where_it_is_faster(monkeypatch, able, wanted
 
     model = Spy()
     processor_with(monkeypatch, avx512_bf16=able)
-    utils.train(model, "cpu", uneven_loader(), sgd(model), criterion, half_precision=wanted)
+    utils.train(model, "cpu", uneven_loader(), sgd(model), criterion, **wanted)
     assert kinds == {kind} and set(losses) == {torch.float32}, "the loss is computed with 32 bits"
     assert model.conv.weight.dtype == model.conv.weight.grad.dtype == torch.float32
     kinds.clear()

@@ -1,9 +1,9 @@
-"""Run both notebooks from top to bottom and print what their networks reached.
+"""Run both notebooks from top to bottom and print the accuracies of their networks.
 
     python -m tools.run_lessons              executed copies go to runs/, pictures to runs/Test_Images/
     python -m tools.run_lessons S6           only that lesson
     python -m tools.run_lessons --out DIR    executed copies and pictures go to the folder DIR instead
-    python -m tools.run_lessons --in-place   renew the notebooks' own outputs and Test_Images/
+    python -m tools.run_lessons --in-place   update the notebooks' own outputs and Test_Images/
 
 The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
 """
@@ -26,7 +26,7 @@ LESSONS = ["S5", "S6"]
 
 
 class LiveClient(NotebookClient):
-    """Runs a notebook, and shows in the terminal what its cells print; the last one is ours."""
+    """Runs a notebook, and shows in the terminal what its cells print, except the extra last one."""
 
     def output(self, outs, msg, display_id, cell_index):
         if msg["msg_type"] == "stream" and cell_index < len(self.nb.cells) - 1:
@@ -85,7 +85,7 @@ def save(notebook, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
-    parser.add_argument("--in-place", action="store_true", help="renew the notebooks and their pictures")
+    parser.add_argument("--in-place", action="store_true", help="update the notebooks and their pictures")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
     args = parser.parse_args()
     sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
