@@ -95,3 +95,29 @@ def test_make_lets_the_cpu_do_what_apples_mps_lacks(outside, inside, monkeypatch
     command = ["make", "-s", "--eval", "show: ; @echo $$PYTORCH_ENABLE_MPS_FALLBACK", "show"]
     done = subprocess.run(command, cwd=HERE, env=os.environ | outside, capture_output=True, text=True)
     assert done.stdout == f"{inside}\n"
+
+
+def test_a_run_says_where_it_is(capsys):
+    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    cells = [
+        text("# Lesson"),
+        code("1"),
+        code("2"),
+        text("Words.\n\n## 2. The data\n\nMore."),
+        code("3"),
+        code("4"),
+    ]
+    client = run_lessons.LiveClient(nbformat.v4.new_notebook(cells=cells))
+    for index, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            client.show_place(cell, index)
+    said = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines() if line]
+    assert said == ["Lesson  (cell 2 of 5)", "2. The data  (cell 5 of 5)"], (
+        "the last cell is run_lessons' own"
+    )
+
+
+def test_a_run_says_how_long_it_takes():
+    one, both = run_lessons.how_long(["S5"]), run_lessons.how_long(["S5", "S6"])
+    assert one.startswith(f"S5 takes about {run_lessons.LESSONS['S5']} minutes")
+    assert both.startswith(f"S5 and S6 take about {sum(run_lessons.LESSONS.values())} minutes")

@@ -11,8 +11,10 @@ The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) appl
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
@@ -22,7 +24,7 @@ from nbclient.exceptions import CellExecutionError
 from course.files import write_text
 
 HERE = Path(__file__).resolve().parent.parent
-LESSONS = ["S5", "S6"]
+LESSONS = {"S5": 25, "S6": 15}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
 
 
 class LiveClient(NotebookClient):
@@ -34,6 +36,14 @@ class LiveClient(NotebookClient):
             sys.stdout.flush()
         return super().output(outs, msg, display_id, cell_index)
 
+    def show_place(self, cell, cell_index):
+        """Print the heading that stands before a code cell, if there is one."""
+        above = self.nb.cells[cell_index - 1].source if cell_index else ""
+        for heading in re.findall(r"^#+ (.+)$", above, re.MULTILINE):
+            print(
+                f"\n{time.strftime('%H:%M')}  {heading}  (cell {cell_index + 1} of {len(self.nb.cells) - 1})"
+            )
+
 
 def run_notebook(lesson, folder):
     """Execute a notebook with `folder` as its working directory; return it with its results."""
@@ -41,6 +51,7 @@ def run_notebook(lesson, folder):
     # One more cell, neither shown nor kept, hands over the results that the notebook collected.
     notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
+    client.on_cell_start = client.show_place
     client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
     try:
         client.execute()
@@ -82,6 +93,15 @@ def save(notebook, path):
     write_text(path, nbformat.writes(tidy(notebook)) + "\n")
 
 
+def how_long(lessons):
+    """What to expect, in one sentence."""
+    minutes, verb = sum(LESSONS[lesson] for lesson in lessons), "take" if len(lessons) > 1 else "takes"
+    return (
+        f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that compute with "
+        "bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with EPOCHS=1."
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
@@ -110,8 +130,10 @@ def main():
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *others])
     os.environ["MNIST_ROOT"] = str((HERE / utils.get_root()).resolve())
 
+    lessons = args.lessons or list(LESSONS)
+    print(how_long(lessons))
     results = []
-    for lesson in args.lessons or LESSONS:
+    for lesson in lessons:
         print(f"\n===== {lesson}.ipynb =====\n", flush=True)
         try:
             notebook, reached = run_notebook(lesson, folder)
