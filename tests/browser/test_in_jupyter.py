@@ -12,13 +12,15 @@ from browsing import PICTURES, bars, draw, next_frame, sees_verdict
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-FINISHED = """count => {
+# "over" once every cell has its number, or one its error; "lost" if no cell waits though some lack a number.
+STATE = """count => {
     const texts = selector => [...document.querySelectorAll(selector)].map(each => each.textContent.trim());
     const prompts = texts(".jp-CodeCell .jp-InputPrompt");
     const errors = texts('[data-mime-type="application/vnd.jupyter.error"]');
-    return errors.length || (prompts.length === count && prompts.every(each => /^\\[\\d+\\]:?$/.test(each)));
+    if (errors.length || (prompts.length === count && prompts.every(each => /^\\[\\d+\\]:?$/.test(each))))
+        return "over";
+    return prompts.some(each => each.includes("*")) ? "" : "lost";
 }"""
-
 
 BEGUN = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
     .some(each => /[*\\d]/.test(each.textContent))"""
@@ -45,17 +47,21 @@ def run_all(page, jupyter, lesson):
     """Open the lesson and click Run All Cells; wait until every cell has its number. No cell may fail."""
     open_notebook(page, jupyter, lesson)
     notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
-    for _ in range(5):  # while a page has no kernel, it asks for one and runs nothing
+    count = sum(cell.cell_type == "code" for cell in notebook.cells)
+    for _ in range(5):  # a page whose kernel is not ready asks for one, and forgets what it was to run
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
             page.wait_for_function(BEGUN, timeout=5000, polling=300)
-            break
         except playwright.TimeoutError:
             for select in page.locator(".jp-Dialog .jp-mod-accept").all():
                 select.click()
-    count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    page.wait_for_function(FINISHED, arg=count, timeout=300_000, polling=500)
+            continue
+        state = page.wait_for_function(STATE, arg=count, timeout=300_000, polling=500)
+        if state.json_value() == "over":
+            break
+    else:
+        pytest.fail(f"{lesson} did not run")
     errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
     assert errors == []
 
