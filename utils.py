@@ -470,7 +470,7 @@ class Tally(tqdm):
     """Wraps a loader in a progress bar, moves its batches to the device, and adds up losses and answers."""
 
     def __init__(self, loader, device, criterion=None, show=True):
-        super().__init__(self._batches(loader), total=len(loader), disable=not show)
+        super().__init__(self._batches(loader), total=len(loader), **({} if show else {"disable": True}))
         reductions = [getattr(criterion, "reduction", 0), getattr(criterion, "keywords", {}).get("reduction")]
         self.device, self.losses_are_sums = device, "sum" in reductions
         self.batches = self.size = self.images = self.correct = self.loss_sum = 0

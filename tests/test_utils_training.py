@@ -537,6 +537,20 @@ def test_get_summary_leaves_the_random_state(capsys):
 
 
 @pytest.mark.slow
+def test_tqdm_can_be_switched_off_from_outside(tmp_path):
+    """tqdm reads TQDM_DISABLE when it is imported; an explicit argument would overrule it."""
+    code = """if True:
+        import sys; sys.stderr = sys.stdout
+        import torch, utils
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        batches = [(torch.zeros(4, 1, 28, 28), torch.arange(4))]
+        utils.train(model, "cpu", batches, torch.optim.SGD(model.parameters(), 0.1), torch.nn.CrossEntropyLoss())
+        """
+    assert run_python("-c", code, TQDM_DISABLE="1") == ""
+    assert "Batch_id=0" in run_python("-c", code, TQDM_DISABLE="")
+
+
+@pytest.mark.slow
 def test_utils_works_alone(tmp_path):
     shutil.copy(HERE / "utils.py", tmp_path)
     code = "from utils import *; print(device, plt, nn, optim, F, get_device(), train, test, plot_loss)"
