@@ -543,8 +543,9 @@ def test_tqdm_can_be_switched_off_from_outside(tmp_path):
         import sys; sys.stderr = sys.stdout
         import torch, utils
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
         batches = [(torch.zeros(4, 1, 28, 28), torch.arange(4))]
-        utils.train(model, "cpu", batches, torch.optim.SGD(model.parameters(), 0.1), torch.nn.CrossEntropyLoss())
+        utils.train(model, "cpu", batches, optimizer, utils.F.cross_entropy)
         """
     assert run_python("-c", code, TQDM_DISABLE="1") == ""
     assert "Batch_id=0" in run_python("-c", code, TQDM_DISABLE="")

@@ -97,7 +97,7 @@ def how_long(lessons):
     """What to expect, in one sentence."""
     minutes, verb = sum(LESSONS[lesson] for lesson in lessons), "take" if len(lessons) > 1 else "takes"
     return (
-        f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that compute with "
+        f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that have "
         "bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with EPOCHS=1."
     )
 
