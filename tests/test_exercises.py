@@ -7,18 +7,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 from course import exercises
 from course.exercises import *
 from model import Net, NetGAP, NetMini
+from utils import Digits
 
 
 def printed(capsys):
     return capsys.readouterr().out.strip()
 
 
-def normalise(images):
-    return ((images / 255 - 0.1307) / 0.3081).unsqueeze(1)
+def data_set(images, labels, source="Fashion-MNIST", size=32, shuffle=True, count=None):
+    data = Digits(images[:count], labels[:count], source=source)
+    return data, DataLoader(data, size, shuffle=shuffle)
+
+
+def fails(*_):
+    numbers = [1, 2]
+    return numbers[2]
 
 
 def accuracy(prediction, labels):
@@ -31,15 +39,55 @@ def shift(image):
     return moved
 
 
+def shift_column_by_column(image):
+    moved = image.clone()
+    for column in range(1, 28):
+        moved[:, column] = moved[:, column - 1]
+    return moved
+
+
+def shift_in_one_go(image):
+    image[:, 1:] = image[:, :-1]
+    image[:, 0] = 0
+    return image
+
+
 def shift_in_place(image):
     image[:, 1:] = image[:, :-1].clone()
     image[:, 0] = 0
     return image
 
 
-def slope(x):
-    s = 1 / (1 + math.exp(-x))
-    return s * (1 - s)
+def logit_gradients(logits, labels):
+    return (logits.softmax(dim=1) - F.one_hot(labels, 10)) / len(labels)
+
+
+def step(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+
+
+def step_on_probabilities(model, optimizer, images, labels):
+    F.cross_entropy(model(images).softmax(dim=1), labels).backward()
+    optimizer.step()
+
+
+def step_without_zero_grad(model, optimizer, images, labels):
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+
+
+def step_that_clears_too_late(model, optimizer, images, labels):
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.zero_grad()
+    optimizer.step()
+
+
+def step_uphill(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    (-F.cross_entropy(model(images), labels)).backward()
+    optimizer.step()
 
 
 def batch_norm(x):
@@ -86,12 +134,14 @@ def batch_norm_in_place(x):
 RIGHT = [
     (check_output_sizes, [], {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096}),
     (check_parameters, [], {"conv2": 64 * (32 * 25 + 1), "fc1": 100 * 4097}),
-    (check_normalise, [normalise], {}),
+    (check_convolution, [], {"middle": 7, "width": 3}),
     (check_accuracy, [accuracy], {}),
     (check_shift, [shift], {}),
+    (check_data_set, [data_set], {}),
     (check_small_network, [NetGAP], {}),
     (check_reached, [97.2], {"goal": 97}),
-    (check_sigmoid_slope, [slope], {}),
+    (check_logit_gradients, [logit_gradients], {}),
+    (check_step, [step], {}),
     (check_bias_gradients, [bias_gradients], {}),
     (check_receptive_field, [], {"NetFC_conv4": 14, "NetGAP_last": 22}),
     (check_batch_norm, [batch_norm], {}),
@@ -114,19 +164,31 @@ WRONG = [
     (check_parameters, [], {"conv2": 51_264, "fc1": 409_600}, "and one bias"),
     (check_output_sizes, [], {"conv1": ..., "pool1": 12, "conv4": 8, "flat": 4096}, "still open"),
     (check_parameters, [], {"conv2": 64 * 25, "fc1": 100 * 4097}, "a kernel for every map"),
-    (check_normalise, [...], {}, "still open"),
-    (check_normalise, [lambda images: None], {}, "returns nothing yet"),
-    (check_normalise, [lambda images: images], {}, "floating-point"),
-    (check_normalise, [lambda images: images / 255], {}, "a dimension for the colour channels"),
-    (check_normalise, [lambda images: (images[:, None] - 0.1307) / 0.3081], {}, "far too large"),
+    (check_convolution, [], {"middle": ..., "width": 3}, "still open"),
+    (check_convolution, [], {"middle": 7, "width": 4}, "fit into 4 pixels"),
+    (check_convolution, [], {"middle": 5, "width": 3}, "add the products"),
+    (check_data_set, [lambda *_: None], {}, "returns nothing yet"),
+    (check_data_set, [lambda images, labels: images], {}, "return two things"),
+    (check_data_set, [lambda images, labels: (images, labels)], {}, "made by utils.Digits"),
+    (check_data_set, [lambda *given: data_set(*given, source="MNIST")], {}, "calls them MNIST"),
+    (check_data_set, [lambda *given: data_set(*given, count=40)], {}, "all 50 pictures, not 40"),
+    (check_data_set, [lambda *given: data_set(*given, size=10)], {}, "32 pictures, not 10"),
+    (check_data_set, [lambda *given: data_set(*given, shuffle=False)], {}, "shuffle=True"),
+    (check_data_set, [fails], {}, "(return numbers[2]) with IndexError: list index out of range"),
+    (check_accuracy, [lambda p, y: (p.argmax(0) == y).float().mean()], {}, "use dim=1"),
+    (check_accuracy, [lambda p, y: p.argmax(1) @ p], {}, "with RuntimeError"),
     (check_accuracy, [lambda p, y: (p.argmax(1) == y).float().mean()], {}, "per cent"),
     (check_accuracy, [lambda p, y: p.argmax(1) == y], {}, "one number"),
     (check_accuracy, [lambda p, y: 75], {}, "with 2 of 3 digits right, it returns 75"),
-    (check_accuracy, [lambda p, y: 1 / 0], {}, "stopped with ZeroDivisionError"),
+    (check_accuracy, [lambda p, y: 1 / 0], {}, "with ZeroDivisionError"),
     (check_shift, [lambda image: image.roll(1, 1)], {}, "the last column reappears on the left"),
     (check_shift, [lambda image: F.pad(image, (0, 0, 1, 0))[:28]], {}, "moved down"),
     (check_shift, [lambda image: F.pad(image, (0, 1))[:, 1:]], {}, "moved to the left"),
     (check_shift, [shift_in_place], {}, "work on a copy"),
+    (check_shift, [shift_column_by_column], {}, "already overwritten"),
+    (check_shift, [lambda image: shift_in_one_go(image.clone())], {}, "already overwritten"),
+    (check_shift, [lambda image: image.view(3)], {}, "with RuntimeError"),
+    (check_shift, [lambda: 0], {}, "stopped with TypeError"),
     (check_shift, [lambda image: F.pad(image, (2, 0))[:, :28]], {}, "two pixels"),
     (check_shift, [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)], {}, "first column"),
     (check_small_network, [Net], {}, "593,200 parameters, but must have fewer than 50,000"),
@@ -138,7 +200,16 @@ WRONG = [
     (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
     (check_reached, [0.994], {"goal": 99.4}, "in per cent"),
     (check_gradient, [], {"w5": 0.1, "w7": 0.1}, "w5 is not 0.1"),
-    (check_sigmoid_slope, [lambda x: 1 / (1 + math.exp(-x))], {}, "not the slope"),
+    (check_logit_gradients, [lambda x, y: 4 * logit_gradients(x, y)], {}, "the sum of the losses"),
+    (check_logit_gradients, [lambda x, y: -logit_gradients(x, y)], {}, "the sign is wrong"),
+    (check_logit_gradients, [lambda x, y: x.softmax(1) / len(y)], {}, "something is missing"),
+    (check_logit_gradients, [lambda x, y: x.softmax(1)], {}, "then divide by"),
+    (check_logit_gradients, [lambda x, y: (x.softmax(0) - F.one_hot(y, 10)) / 4], {}, "softmax over dim=1"),
+    (check_logit_gradients, [lambda x, y: logit_gradients(x, y).sum(0)], {}, "the shape [4, 10]"),
+    (check_step, [step_on_probabilities], {}, "computes softmax itself"),
+    (check_step, [step_without_zero_grad], {}, "repeats the gradients of the first"),
+    (check_step, [step_that_clears_too_late], {}, "the weights do not change"),
+    (check_step, [step_uphill], {}, "other weights than gradient descent"),
     (check_bias_gradients, [lambda w, b: [0, 0, 0, 0]], {}, "gradient of h1's bias"),
     (check_receptive_field, [], {"NetFC_conv4": 10, "NetGAP_last": 22}, "two pixels apart"),
     (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "each map needs its own mean"),

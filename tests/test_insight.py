@@ -93,10 +93,11 @@ def test_the_model_stays_unchanged(figures):
     insight.plot_filters(model)
     insight.plot_feature_maps(model, torch.rand(1, 28, 28))
     insight.plot_heat_maps(model, torch.rand(1, 28, 28), truth=3)
+    insight.show_answer(model, torch.rand(1, 28, 28))
     assert model.training and all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
-    assert len(figures) == 3
+    assert len(figures) == 4
 
 
 class Brightness(nn.Module):
@@ -120,3 +121,19 @@ def test_heat_map_shows_where_the_evidence_is():
     assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
     assert heat[10:, 10:].abs().max() == 0
     assert insight.heat_map(Brightness(), image, 0).max() == 0, "bright pixels are evidence against 0"
+
+
+def test_an_answer_is_drawn_with_its_ten_probabilities(figures):
+    insight.show_answer(Brightness(), torch.ones(1, 28, 28), "a bright square")
+    digit, bars = figures[0].axes
+    assert digit.get_title() == "a bright square" and bars.get_title().startswith("answer: 1 (")
+    assert bars.patches[1].get_height() > bars.patches[0].get_height()
+
+
+def test_the_gap_between_training_and_validation_is_drawn(figures):
+    curves = {"train_acc": [90.0, 99.5], "test_acc": [91.0, 94.0]}
+    insight.plot_gaps({"plain": curves, "augmented": curves})
+    assert [ax.get_title() for ax in figures[0].axes] == [
+        "plain: gap +5.5 points",
+        "augmented: gap +5.5 points",
+    ]

@@ -1,0 +1,162 @@
+"""The checks of lesson 6's exercises."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from course.exercises.checking import (
+    NotYet,
+    check,
+    check_network,
+    check_step,
+    compare,
+    same,
+    tensor_from,
+)
+
+__all__ = [
+    "check_gradient", "check_logit_gradients", "check_bias_gradients", "check_receptive_field",
+    "check_batch_norm", "check_one_cycle", "check_tiny_network", "check_reached", "check_step",
+]  # fmt: skip
+
+
+def _small_network(weights, biases=(0.0, 0.0, 0.0, 0.0), inputs=(0.05, 0.10), targets=(0.01, 0.99)):
+    """The error of the network in part 1, as a tensor; the biases are those of h1, h2, o1 and o2."""
+    hidden = torch.sigmoid(weights[:4].view(2, 2) @ torch.tensor(inputs).double() + biases[:2])
+    output = torch.sigmoid(weights[4:].view(2, 2) @ hidden + biases[2:])
+    return ((torch.tensor(targets).double() - output) ** 2).sum() / 2
+
+
+@check
+def check_gradient(**gradients):
+    """The gradients of w5 and w7 in part 1 when w5 is 0.8."""
+    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.80, 0.45, 0.50, 0.55], dtype=torch.float64)
+    weights.requires_grad_()
+    _small_network(weights, torch.zeros(4)).backward()
+    right = {"w5": weights.grad[4].item(), "w7": weights.grad[6].item()}
+    hints = {
+        "w5": "change the weight in the first cell of part 1, then run the cells up to the gradients again",
+        "w7": "run the cells again, and follow the path from w7 to the error",
+    }
+    compare(gradients, right, hints)
+
+
+@check
+def check_logit_gradients(function):
+    """`function(logits, labels)` returns the gradients of the mean cross-entropy."""
+    logits = torch.randn(4, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = torch.tensor([3, 1, 4, 1])
+    F.cross_entropy(logits, labels).backward()
+    result, right = tensor_from(function, logits.detach().clone(), labels), logits.grad
+    probabilities, wanted = logits.softmax(dim=1), F.one_hot(labels, 10)
+    mistakes = [
+        (4 * right, "these belong to the sum of the losses: their mean divides by the number of digits"),
+        (-right, "the sign is wrong: a score that is too high has a positive gradient"),
+        (probabilities / 4, "something is missing: subtract 1 from the right digit's probability"),
+        (probabilities, "subtract 1 from the right digit's probability, then divide by the number of digits"),
+        ((logits.softmax(dim=0) - wanted) / 4, "each digit's probabilities add up to 1: softmax over dim=1"),
+    ]
+    for wrong, hint in mistakes:
+        if result.shape == wrong.shape and torch.allclose(result.float(), wrong, atol=1e-5):
+            raise NotYet(hint)
+    same(result, right, "the gradients")
+
+
+@check
+def check_bias_gradients(function):
+    """`function(weights, biases)` returns the gradients of the biases of h1, h2, o1 and o2."""
+    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55], dtype=torch.float64)
+    biases = torch.tensor([0.35, 0.35, 0.60, 0.60], dtype=torch.float64, requires_grad=True)
+    _small_network(weights, biases).backward()
+    given = tensor_from(function, weights.tolist(), biases.tolist()).double()
+    if given.shape != (4,):
+        raise NotYet("your function should return four gradients, for the biases of h1, h2, o1 and o2")
+    for name, ours, right in zip(["h1", "h2", "o1", "o2"], given.tolist(), biases.grad.tolist()):
+        if not math.isclose(ours, right, rel_tol=1e-6):
+            raise NotYet(
+                f"the gradient of {name}'s bias is not {ours:.6f}: how fast does the sum grow with it?"
+            )
+
+
+@check
+def check_receptive_field(**fields):
+    """The width of the receptive field after `NetFC`'s conv4, and after `NetGAP`'s last 3×3 convolution."""
+    compare(
+        fields,
+        {"NetFC_conv4": 14, "NetGAP_last": 22},
+        {
+            "NetFC_conv4": "after the pooling, neighbouring cells are two pixels apart",
+            "NetGAP_last": "each 3×3 convolution after the pooling adds the same number of pixels",
+        },
+    )
+
+
+@check
+def check_batch_norm(function):
+    """`function(x)` is the first half of batch norm: each map gets mean 0 and standard deviation 1."""
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 2
+    result = tensor_from(function, x.clone())
+    if result.shape != x.shape:
+        raise NotYet(f"the shape should stay {list(x.shape)}, but it became {list(result.shape)}")
+    if torch.allclose(result, F.batch_norm(x, None, None, training=True), atol=2e-2):
+        return
+
+    def is_over(*dimensions):
+        mean = x.mean(dimensions, keepdim=True)
+        deviations = [x.std(dimensions, correction=c, keepdim=True) for c in (0, 1)]
+        return any(torch.allclose(result, (x - mean) / deviation, atol=1e-3) for deviation in deviations)
+
+    if is_over(0, 1, 2, 3):
+        raise NotYet("each map needs its own mean and deviation, not one for all maps together")
+    if is_over(2, 3):
+        raise NotYet("take the mean and deviation over the whole batch, not image by image")
+    if is_over(0):
+        raise NotYet("each map has one mean, not one for every position in it")
+    raise NotYet(
+        "the shape is right, but not the values: mean and deviation go over three of the four dimensions"
+    )
+
+
+@check
+def check_one_cycle(function):
+    """`function(step, steps, peak)` is a learning rate that rises to the peak, then falls to almost zero."""
+    steps, peak = 100, 0.1
+    if function(0, steps, peak) in (None, ...):
+        raise NotYet("your function returns nothing yet")
+    rates = [float(function(step, steps, peak)) for step in range(steps)]
+    if not math.isclose(
+        max(float(function(step, steps, 10 * peak)) for step in range(steps)), 10 * max(rates), rel_tol=0.01
+    ):
+        raise NotYet("a peak that is ten times as high should give rates that are ten times as high")
+    top = rates.index(max(rates))
+    if not math.isclose(max(rates), peak, rel_tol=0.05):
+        raise NotYet(f"the largest rate is {max(rates):.4f}, but it should be the peak, {peak}")
+    if not 15 <= top <= 50:
+        raise NotYet(
+            f"the peak comes at step {top} of {steps}: it should come within the first half, but not at once"
+        )
+    if rates[0] > peak / 5:
+        raise NotYet("the first rate should be much smaller than the peak")
+    if rates[-1] > peak / 20:
+        raise NotYet("the last rate should be almost zero")
+    rising, falling = rates[: top + 1], rates[top:]
+    if rising != sorted(rising) or falling != sorted(falling, reverse=True):
+        raise NotYet("the rate should only rise up to the peak, and only fall after it")
+
+
+@check
+def check_tiny_network(Network):
+    """A network with fewer than 8,000 parameters."""
+    check_network(Network, 8_000)
+
+
+@check
+def check_reached(accuracy, goal):
+    """Whether the accuracy of a training reaches its goal."""
+    if 0 < accuracy <= 1:
+        raise NotYet(f"{accuracy} looks like a fraction: it should be in per cent")
+    if not 0 <= accuracy <= 100:
+        raise NotYet(f"{accuracy} is not an accuracy in per cent")
+    if accuracy < goal:
+        raise NotYet(f"{accuracy:.2f} % is {goal - accuracy:.2f} points short of {goal} %")
