@@ -3,7 +3,7 @@
     from course.exercises import check_parameters
     check_parameters(conv2=..., fc1=...)  # replace the dots with your answers
 
-Each check prints one line and returns True or False, so a notebook with open exercises still runs.
+Each check prints one line and stops nothing, so a notebook with open exercises still runs.
 """
 
 from course.exercises import lesson5, lesson6
