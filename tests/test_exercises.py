@@ -249,9 +249,9 @@ def test_gradients_where_w5_is_changed(capsys):
     o1, o2 = s(0.8 * h1 + 0.45 * h2), s(0.5 * h1 + 0.55 * h2)
     w5, w7 = (o1 - 0.01) * o1 * (1 - o1) * h1, (o2 - 0.99) * o2 * (1 - o2) * h1
     check_gradient(w5=w5, w7=w7)
-    assert said(capsys) == "✓ Right!"
+    assert printed(capsys) == "✓ Right!"
     check_gradient(w5=torch.tensor(w5), w7=round(w7, 4))
-    assert said(capsys) == "✓ Right!", "rounded answers are right too"
+    assert printed(capsys) == "✓ Right!", "rounded answers are right too"
 
 
 def test_every_check_is_tried():
