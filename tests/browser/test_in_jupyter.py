@@ -3,6 +3,7 @@
 Screenshots go to runs/browser. Test_Images/digit_pad.png is a copy of lab-pad-3.png there.
 """
 
+import contextlib
 import math
 import time
 
@@ -43,19 +44,25 @@ def cell(page, code):
     return page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=code)).first
 
 
+def out_of_the_way(page):
+    """Accept the dialog that asks for a kernel, or close whatever else is open."""
+    accept = page.locator(".jp-Dialog .jp-mod-accept")
+    with contextlib.suppress(playwright.TimeoutError):  # it may close by itself
+        accept.first.click(timeout=2000) if accept.count() else page.keyboard.press("Escape")
+
+
 def run_all(page, jupyter, lesson):
     """Open the lesson and click Run All Cells; wait until every cell has its number. No cell may fail."""
     open_notebook(page, jupyter, lesson)
     notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    for _ in range(5):  # a page whose kernel is not ready asks for one, and forgets what it was to run
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    for _ in range(6):  # a page whose kernel is not ready asks for one, and forgets what it was to run
         try:
+            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=5000)
             page.wait_for_function(BEGUN, timeout=5000, polling=300)
         except playwright.TimeoutError:
-            for select in page.locator(".jp-Dialog .jp-mod-accept").all():
-                select.click()
+            out_of_the_way(page)
             continue
         state = page.wait_for_function(STATE, arg=count, timeout=300_000, polling=500)
         if state.json_value() == "over":
