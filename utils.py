@@ -291,8 +291,8 @@ class History:
         figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), dpi=80, layout="constrained")
         plt.close(figure)  # else it would appear once more at the end of the cell
         for ax, kind, unit in zip(axes, ["losses", "acc"], ["loss", "accuracy (%)"]):
-            _plot_epochs(ax, self.curves[f"train_{kind}"], unit, "tab:blue", label="training")
-            _plot_epochs(ax, self.curves[f"test_{kind}"], unit, "tab:orange", label=self.measured_on)
+            plot_epochs(ax, self.curves[f"train_{kind}"], unit, "tab:blue", label="training")
+            plot_epochs(ax, self.curves[f"test_{kind}"], unit, "tab:orange", label=self.measured_on)
             ax.legend()
         return figure
 
@@ -423,14 +423,14 @@ def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
     names = ["Training loss", "Test loss", "Training accuracy", "Test accuracy"]
     for ax, name, values in zip(axes.flat, names, [train_losses, test_losses, train_acc, test_acc]):
         unit, form = ("loss", "{:.4f}") if "loss" in name else ("accuracy (%)", "{:.2f} %")
-        _plot_epochs(ax, values, unit, "tab:blue" if "Training" in name else "tab:orange")
+        plot_epochs(ax, values, unit, "tab:blue" if "Training" in name else "tab:orange")
         if len(values):
             name += f": {form.format(float(values[-1]))} after {len(values)} epoch{'s' * (len(values) > 1)}"
         ax.set_title(name)
     show_figure(figure, save)
 
 
-def _plot_epochs(ax, values, unit, colour, label=None):
+def plot_epochs(ax, values, unit, colour, label=None):
     ax.plot(range(1, len(values) + 1), list(map(float, values)), "o-", color=colour, ms=3, label=label)
     ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)

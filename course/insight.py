@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from utils import show_figure
+from utils import plot_epochs, show_figure
 
 __all__ = [
     "show_answer", "plot_gaps", "receptive_fields", "print_receptive_fields", "plot_receptive_fields",
@@ -47,16 +47,10 @@ def plot_gaps(trainings):
         1, len(trainings), figsize=(9, 3), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, (name, curves) in zip(axes[0], trainings.items()):
-        epochs = range(1, len(curves["test_acc"]) + 1)
-        ax.plot(epochs, curves["train_acc"], "o-", ms=3, label="training")
-        ax.plot(epochs, curves["test_acc"], "o-", ms=3, label="validation")
+        plot_epochs(ax, curves["train_acc"], "accuracy (%)", "tab:blue", label="training")
+        plot_epochs(ax, curves["test_acc"], "accuracy (%)", "tab:orange", label="validation")
         gap = curves["train_acc"][-1] - curves["test_acc"][-1]
-        ax.set(
-            title=f"{name}: gap {gap:+.1f} points".replace("-", "−"), xlabel="epoch", ylabel="accuracy (%)"
-        )
-        ax.set_xlim(0.5, max(len(epochs), 2) + 0.5)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.grid(alpha=0.3)
+        ax.set_title(f"{name}: gap {gap:+.1f} points".replace("-", "−"))
         ax.legend()
     show_figure(figure)
 
