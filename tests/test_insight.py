@@ -37,6 +37,7 @@ def pixels_behind(model, name, row, column):
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
 
+@pytest.mark.slow
 @each_network
 def test_receptive_fields_are_what_gradients_reach(Network):
     model = positive(Network())

@@ -144,6 +144,7 @@ def test_the_network_alone(capsys):
     assert abs(total.item() - 1) < 1e-5
 
 
+@pytest.mark.slow
 def test_an_epoch_of_training(capsys, no_mnist, monkeypatch):
     monkeypatch.setenv("SMOKE_TEST", "1")
     accuracy, loss = run_example("README.md", "## In your own notebook", 1)
