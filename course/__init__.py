@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 # Pure Python and small. Torch is never installed here: Colab and Kaggle bring their own.
-SMALL_PACKAGES = ["torchsummary", "mlxtend", "anywidget", "psygnal"]
+SMALL_PACKAGES = ["torchsummary", "mlxtend", "anywidget", "psygnal", "xlsxwriter"]
 
 
 def install_missing():

@@ -281,12 +281,12 @@ def plot_heat_maps(model, image, truth, save=None):
         1, 1 + len(digits), figsize=(2.6 * (1 + len(digits)), 2.9), layout="constrained"
     )
     axes[0].imshow(image.squeeze().cpu().numpy(), cmap="gray")
-    axes[0].set_title(f"a {truth}, taken for a {answer}" if answer != truth else f"a {truth}, recognised")
+    axes[0].set_title(f"a {truth}, read as a {answer}" if answer != truth else f"a {truth}, read correctly")
     for ax, digit in zip(axes[1:], digits):
         ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
         heat = heat_map(model, image, digit)
         ax.imshow(heat.numpy(), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        ax.set_title(f"what speaks for {digit}" if heat.any() else f"nothing speaks for {digit}")
+        ax.set_title(f"evidence for {digit}" if heat.any() else f"no evidence for {digit}")
     for ax in axes:
         ax.axis("off")
     show_figure(figure, save)

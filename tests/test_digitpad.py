@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import utils
-from course import digitpad
+from course import look
+from course.bench import BackpropBench
 from course.digitpad import DigitPad, get_trained, prepare, recognise
 from model import Net, NetFC, NetGAP, NetMini
 
@@ -102,6 +103,25 @@ def test_the_same_drawing_gets_the_same_answer_and_no_random_number_is_used_up(r
     assert torch.equal(first, again) and torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    ("paper", "ink"), [((255, 255), 0), ((120, 240), 50), ((200, 230), 130), ((20, 90), 230)]
+)
+def test_photos_of_digits_are_recognised(real_digits, paper, ink):
+    """Black on white, paper in the shade of a hand, pencil, chalk on a board, mostly with noise."""
+    images, labels = (tensor[:40] for tensor in real_digits)
+    light = torch.linspace(*paper, 240).expand(320, 240)
+    pictures = []
+    for image in images:
+        stroke = F.interpolate(image[None, None].float(), size=(120, 120), mode="bilinear")[0, 0] > 110
+        photo = light.clone()
+        photo[60:180, 80:200][stroke] = ink
+        photo += (paper[0] != paper[1]) * 6 * torch.randn(photo.shape)
+        pictures.append(prepare(photo.clamp(0, 255).to(torch.uint8)))
+    with torch.no_grad():
+        answers = get_trained(Net).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
+    assert (answers == labels).sum() >= 0.95 * len(labels)
+
+
 def scribble(generator):
     """Return a drawing of eight straight lines, each from the end of the one before."""
     drawing = torch.zeros(140, 140, dtype=torch.uint8)
@@ -173,19 +193,19 @@ def test_wrong_models_are_refused():
 def test_without_a_front_end_there_is_a_picture():
     data, _ = DigitPad(NetMini())._repr_mimebundle_()
     assert data["text/plain"] == "DigitPad(NetMini)"
-    assert base64.b64decode(data["image/png"]) == digitpad.PREVIEW.read_bytes()
+    assert base64.b64decode(data["image/png"]) == (look.PICTURES / "digit_pad.png").read_bytes()
 
 
 def test_without_the_picture_there_is_no_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(digitpad, "PREVIEW", tmp_path / "none.png")
+    monkeypatch.setattr(look, "PICTURES", tmp_path)
     data, _ = DigitPad(NetMini())._repr_mimebundle_()
     assert "image/png" not in data and data["text/plain"] == "DigitPad(NetMini)"
 
 
-def test_nothing_is_fetched_from_elsewhere():
-    """The pad works offline, and pad.js imports nothing: anywidget loads it without its neighbours."""
-    script, style = (HERE / "course" / "digitpad" / name for name in ["pad.js", "pad.css"])
-    script, style = script.read_text(encoding="utf-8"), style.read_text(encoding="utf-8")
+@pytest.mark.parametrize("Kind", [DigitPad, BackpropBench])
+def test_nothing_is_fetched_from_elsewhere(Kind):
+    """Widgets work offline and import nothing: anywidget loads a script without its neighbours."""
+    script, style = Kind._esm.read_text(encoding="utf-8"), Kind._css
     assert "http" not in script + style
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom \"", script, re.MULTILINE)
     assert "@import" not in style and "url(" not in style
@@ -193,7 +213,8 @@ def test_nothing_is_fetched_from_elsewhere():
 
 def test_the_page_gets_both_files():
     pad = DigitPad(NetMini())
-    assert "export default { render };" in pad._esm and ".digit-pad {" in pad._css
+    assert "export default { render };" in pad._esm
+    assert ".course-widget {" in pad._css and ".digit-pad-canvas {" in pad._css
 
 
 @pytest.mark.slow
@@ -201,4 +222,4 @@ def test_it_can_be_imported_in_any_folder_and_starts_no_file_watcher(tmp_path):
     """A watcher, which anywidget offers for development, would be a second thread."""
     code = "import threading; from course.digitpad import DigitPad as Pad; "
     code += "print(threading.active_count(), Pad._css)"
-    assert run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(HERE)).startswith("1 .digit-pad {")
+    assert run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(HERE)).startswith("1 /* What the course")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib import colors
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 import utils
 
@@ -84,13 +84,27 @@ def test_curves_have_titles_units_and_whole_epochs(figures):
     assert [ax.get_title().split(":")[0] for ax in axes] == [
         "Training loss", "Test loss", "Training accuracy", "Test accuracy",
     ]  # fmt: skip
-    assert axes[3].get_title() == "Test accuracy: 95.12 % after 2 epochs"
+    assert axes[3].get_title() == "Test accuracy: 95.12 % after epoch 2"
     assert [ax.get_ylabel() for ax in axes] == ["loss", "loss", "accuracy (%)", "accuracy (%)"]
     assert axes[0].lines[0].get_xdata().tolist() == [1, 2] and axes[1].lines[0].get_ydata().tolist() == [
         pytest.approx(0.4),
         0.1,
     ]
     assert all(tick == int(tick) for tick in axes[0].get_xticks())
+
+
+def test_axes_are_stretched_where_trainings_end(figures):
+    """Notices a linear axis, on which 99.2 and 99.6 % look the same, and panels that cannot be compared."""
+    utils.plot_loss([2.0, 0.02], [31.0, 99.2], [1.0, 0.01], [70.0, 99.6])
+    losses, accuracies = figures[0].axes[:2], figures[0].axes[2:]
+    assert losses[0].get_ylim() == losses[1].get_ylim() and losses[0].get_yscale() == "log"
+    assert accuracies[0].get_ylim() == accuracies[1].get_ylim()
+    bottom, low, high, top = accuracies[0].transData.transform([(1, y) for y in (31, 99.2, 99.6, 70)])[:, 1]
+    assert high - low > 0.1 * (high - bottom) and bottom < top < low
+    utils.plot_loss([0.5], [100.0], [0.0], [100.0])  # a perfect network
+    figures[1].canvas.draw()
+    labels = [label.get_text() for label in figures[1].axes[2].get_yticklabels()]
+    assert "99.5" in labels and "100" in labels
 
 
 def test_confusion_matrix_picture_names_every_count(figures):
@@ -114,6 +128,10 @@ def test_pictures_are_kept_where_asked_but_not_by_a_smoke_test(tmp_path, figures
     utils.plot_loss([1], [1], [1], [1], save=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert utils.plt.get_fignums() == [], "figures must be closed"
+
+
+def test_the_result_of_a_subset_names_the_source_of_its_digits(digits):
+    assert utils.result(nn.Linear(784, 10), Subset(digits, [0, 1]), 1, 50, 1)["data"] == digits.source
 
 
 def test_results_table(digits, capsys):

@@ -6,20 +6,18 @@ It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finge
 This file holds what happens in Python; pad.js and pad.css are what you see in the browser.
 """
 
-import base64
 import copy
 import math
 from pathlib import Path
 
-import anywidget
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course.look import Widget
 from utils import MEAN, STD, load_weights, warp
 
 HERE = Path(__file__).resolve().parents[2]  # the repository
-PREVIEW = HERE / "Test_Images" / "digit_pad.png"  # shown where widgets do not work
 
 
 def get_trained(Network):
@@ -33,7 +31,11 @@ def prepare(drawing):
     `drawing` holds the ink, from 0 to 255, on a pad of any size. As in MNIST, the digit is scaled to
     fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
     smaller than a fifth of the pad is enlarged less, or a dot would look like a filled zero.
+    A picture whose border is not black is taken for a photo: see `find_ink`.
     """
+    border = torch.cat([drawing[0], drawing[-1], drawing[:, 0], drawing[:, -1]])
+    if (border > 0).float().mean() > 0.9:
+        drawing = find_ink(drawing)
     inked_rows, inked_columns = ((drawing > 0).any(dim=dim).nonzero() for dim in (1, 0))
     if len(inked_rows) == 0:
         return None
@@ -46,6 +48,20 @@ def prepare(drawing):
     picture = torch.zeros(28, 28)
     picture[top : top + rows, left : left + columns] = digit
     return (255 * picture / picture.max()).round().to(torch.uint8)
+
+
+def find_ink(photo):
+    """Turn a photo of a digit on paper, or of chalk on a board, into a drawing: 255 for ink, 0 elsewhere."""
+    grey = photo[None, None].float()
+    grey = F.interpolate(grey, scale_factor=min(1, 140 / max(photo.shape)), mode="bilinear", antialias=True)
+    if grey.median() < 128:
+        grey = 255 - grey  # a board: make it paper
+    # Fill in what is darker than its surroundings and narrower than 35 pixels. What is left is the paper.
+    paper = -F.max_pool2d(-F.max_pool2d(grey, 35, 1, padding=17), 35, 1, padding=17)
+    darkness = (paper - grey)[0, 0]
+    if darkness.max() < 1:
+        return photo  # all of it is equally bright
+    return 255 * (darkness > darkness.max() / 2).to(torch.uint8)
 
 
 def _start(ink):
@@ -72,11 +88,12 @@ def recognise(model, picture, views=16):
         return model((varied - MEAN) / STD).softmax(dim=1).mean(dim=0)
 
 
-class DigitPad(anywidget.AnyWidget):
+class DigitPad(Widget):
     """A widget to draw on. It keeps a copy of the model as it is now; make a new pad after training."""
 
     _esm = Path(__file__).parent / "pad.js"
-    _css = Path(__file__).parent / "pad.css"
+    _css = Widget.css(Path(__file__).parent / "pad.css")
+    preview = "digit_pad.png"
 
     def __init__(self, model):
         if not isinstance(model, nn.Module):
@@ -101,9 +118,3 @@ class DigitPad(anywidget.AnyWidget):
 
     def __repr__(self):
         return f"DigitPad({type(self._network).__name__})"
-
-    def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        if PREVIEW.exists():
-            data["image/png"] = base64.b64encode(PREVIEW.read_bytes()).decode()
-        return data, metadata

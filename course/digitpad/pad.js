@@ -82,7 +82,7 @@ const ROWS = NO_GUESS.map(
 );
 
 const PAGE = `
-<div class="digit-pad">
+<div class="course-widget digit-pad">
   <div class="digit-pad-left">
     <canvas class="digit-pad-canvas" width="${2 * SIZE}" height="${2 * SIZE}" tabindex="0"
       role="application" aria-label="Drawing pad. ${KEYS}"></canvas>

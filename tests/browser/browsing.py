@@ -3,6 +3,12 @@
 from helpers import HERE
 
 PICTURES = HERE / "runs" / "browser"  # where the screenshots go
+IMPORT = """async source => import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))"""
+
+
+def load_module(page, path):
+    """Load a JavaScript module as anywidget does: on its own, without its neighbours."""
+    return page.evaluate_handle(IMPORT, path.read_text(encoding="utf-8"))
 
 
 def draw(page, points):

@@ -7,17 +7,17 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from browsing import bars, draw, next_frame, sees_verdict
+from browsing import bars, draw, load_module, next_frame, sees_verdict
 from helpers import HERE
 
+from course.digitpad import DigitPad
+
 FILES = HERE / "course" / "digitpad"
-IMPORT = """async source => import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))"""
 
 
 @pytest.fixture
 def pad_js(page):
-    """The module, loaded as anywidget loads it."""
-    return page.evaluate_handle(IMPORT, (FILES / "pad.js").read_text(encoding="utf-8"))
+    return load_module(page, FILES / "pad.js")
 
 
 # --- Pure functions ----------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ ANSWER = """([question, probabilities]) => hear({ ...question, probabilities },
 @pytest.fixture
 def shown(page, pad_js):
     """The page with the pad on it."""
-    pad_js.evaluate(SHOW, (FILES / "pad.css").read_text(encoding="utf-8"))
+    pad_js.evaluate(SHOW, DigitPad._css)
     return page
 
 

@@ -1,0 +1,29 @@
+"""What the course's widgets share in Python; look.css holds what they share on the page."""
+
+import base64
+from pathlib import Path
+
+import anywidget
+
+HERE = Path(__file__).resolve().parent
+PICTURES = HERE.parent / "Test_Images"
+
+
+class Widget(anywidget.AnyWidget):
+    """A widget in the course's look, with a still picture for places that cannot show widgets."""
+
+    preview = ""  # its file in Test_Images
+
+    @staticmethod
+    def css(path):
+        """The widget's own style sheet, after the one that all share."""
+        return (HERE / "look.css").read_text(encoding="utf-8") + path.read_text(encoding="utf-8")
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
+    def _repr_mimebundle_(self, **kwargs):
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        if (PICTURES / self.preview).is_file():
+            data["image/png"] = base64.b64encode((PICTURES / self.preview).read_bytes()).decode()
+        return data, metadata

@@ -1,0 +1,226 @@
+"""The bench's JavaScript: its arithmetic against autograd, and the bench itself without any kernel."""
+
+import re
+
+import pytest
+import torch
+from browsing import PICTURES, load_module
+from helpers import HERE
+
+from course.bench import BackpropBench
+
+FILES = HERE / "course" / "bench"
+
+
+@pytest.fixture
+def bench_js(page):
+    return load_module(page, FILES / "bench.js")
+
+
+def random_cases(count=20):
+    """(weights, inputs, targets) with numbers of both signs."""
+    numbers = (4 * torch.rand(count, 12, dtype=torch.float64) - 2).tolist()
+    return [(row[:8], row[8:10], [abs(number) / 2 for number in row[10:]]) for row in numbers]
+
+
+# --- Pure functions ----------------------------------------------------------------------------------------
+
+
+def test_error_and_gradients_are_those_of_autograd(bench_js):
+    code = "(bench, args) => [bench.forward(...args).E, bench.backward(...args)]"
+    for weights, inputs, targets in random_cases():
+        expected = BackpropBench(inputs, weights, targets)
+        error, gradients = bench_js.evaluate(code, [weights, inputs, targets])
+        assert error == pytest.approx(expected.error, rel=1e-12)
+        assert gradients == pytest.approx(expected.gradients, rel=1e-9, abs=1e-15)
+
+
+def test_two_hundred_steps_end_where_the_lesson_ends(bench_js):
+    code = """(bench, [w, i, t]) => {
+        for (let step = 0; step < 200; step++) w = bench.update(w, i, t, 1.0);
+        return bench.forward(w, i, t).E;
+    }"""
+    bench = BackpropBench()
+    assert round(bench.error, 6) == 0.242520
+    assert round(bench_js.evaluate(code, [bench.weights, bench.inputs, bench.targets]), 6) == 0.005207
+
+
+def test_the_factors_of_each_gradient_multiply_to_it(bench_js):
+    """Notices a factor that is missing, doubled, or taken from another neuron."""
+    for weights, inputs, targets in random_cases(5):
+        expected = BackpropBench(inputs, weights, targets).gradients
+        for n in range(1, 9):
+            code = "(bench, args) => bench.product(...args)[1]"
+            numbers = bench_js.evaluate(code, [n, weights, inputs, targets])
+            code = numbers.replace("−", "-").replace("·", "*").replace("[", "(").replace("]", ")")
+            assert eval(code) == pytest.approx(expected[n - 1], rel=0.02, abs=2e-4), f"w{n}: {numbers}"
+
+
+def test_the_notation_is_the_lessons(bench_js):
+    def names(n):
+        code = "(bench, n) => bench.product(n, [1, 1, 1, 1, 1, 1, 1, 1], [1, 1], [0, 0])[0]"
+        return re.sub(r"</?sub>", "", bench_js.evaluate(code, n))
+
+    assert names(5) == "(ao1 − t1) · ao1(1 − ao1) · ah1"
+    assert names(8) == "(ao2 − t2) · ao2(1 − ao2) · ah2"
+    through_both = "[(ao1 − t1) · ao1(1 − ao1) · w6 + (ao2 − t2) · ao2(1 − ao2) · w8]"
+    assert names(4) == f"{through_both} · ah2(1 − ah2) · i2"
+
+
+# --- The bench, without a kernel ----------------------------------------------------------------------------
+
+SHOW = """(bench, [css, values]) => {
+  document.head.appendChild(document.createElement("style")).textContent = css;
+  window.values = values;
+  window.heard = {};
+  const model = {
+    get: (name) => values[name],
+    set: (name, value) => { values[name] = value; },
+    save_changes() {},
+    on: (name, hear) => { heard[name] = hear; },
+    off: (name) => { delete heard[name]; },
+  };
+  window.close = bench.default.render({ model, el: document.body });
+}"""
+
+
+@pytest.fixture
+def shown(page, bench_js):
+    bench = BackpropBench()
+    names = ["inputs", "targets", "weights", "start", "learning_rate", "past", "has_gradients"]
+    bench_js.evaluate(SHOW, [BackpropBench._css, {name: getattr(bench, name) for name in names}])
+    return page
+
+
+def press(page, *names):
+    for name in names:
+        page.get_by_role("button", name=name, exact=True).click()
+
+
+def value(page, name):
+    return page.evaluate("name => values[name]", name)
+
+
+def texts(page, selector):
+    return [text.strip() for text in page.locator(selector).all_text_contents()]
+
+
+def weight(page, n):
+    return page.get_by_role("slider", name=f"w{n}")
+
+
+def test_it_starts_with_the_lessons_numbers_and_without_gradients(shown):
+    """Notices zeros in place of gradients that are not known yet."""
+    assert texts(shown, ".bench-error .bench-value") == ["0.242520"]
+    assert texts(shown, ".bench-neuron .bench-value") == [
+        "0.0500",
+        "0.1000",
+        "0.5069",
+        "0.5106",
+        "0.6065",
+        "0.6305",
+    ]
+    assert texts(shown, ".bench-gradient") == [""] * 8
+    assert shown.get_by_role("button", name="Update").is_disabled()
+    weight(shown, 5).click()
+    assert texts(shown, ".bench-product") == ["The gradient of w5 is not known yet: press Backward."]
+    assert "target 0.01" in texts(shown, ".bench-target")
+
+
+def test_forward_backward_update_make_one_step_and_so_does_step(shown):
+    press(shown, "Forward", "Backward")
+    gradients = texts(shown, ".bench-gradient")
+    assert gradients[4] == "∂ 0.0722 ▼" and gradients[6] == "∂ −0.0425 ▲", "w5 will fall, w7 will rise"
+    press(shown, "Update")
+    by_three, error = value(shown, "weights"), texts(shown, ".bench-error .bench-value")
+    assert texts(shown, ".bench-gradient") == [""] * 8, "those were the gradients of the old weights"
+    assert by_three == pytest.approx(
+        [w - slope for w, slope in zip(BackpropBench().weights, BackpropBench().gradients)], abs=1e-12
+    )
+    press(shown, "Rewind", "Step")
+    assert value(shown, "weights") == by_three and texts(shown, ".bench-error .bench-value") == error
+    assert texts(shown, ".bench-told") == ["Step 1: E falls from 0.242520 to 0.228548."]
+
+
+def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
+    shown.get_by_label("learning rate").fill("2")
+    shown.get_by_label("learning rate").press("Enter")
+    before = value(shown, "weights")
+    press(shown, "100 steps")
+    assert value(shown, "weights") != before and len(value(shown, "past")) == 100
+    shown.get_by_label("learning rate").fill("0.5")
+    shown.get_by_label("learning rate").press("Tab")
+    assert len(value(shown, "past")) == 100, "another learning rate loses nothing"
+    press(shown, "Rewind")
+    assert (
+        value(shown, "weights") == before
+        and value(shown, "past") == []
+        and value(shown, "learning_rate") == 0.5
+    )
+    shown.get_by_label("learning rate").fill("-1")
+    shown.get_by_label("learning rate").press("Enter")
+    assert texts(shown, ".bench-told") == ["The learning rate must be a number from 0 to 1000."]
+    assert value(shown, "learning_rate") == 0.5
+
+
+def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
+    press(shown, "Backward")
+    before = texts(shown, ".bench-gradient"), texts(shown, ".bench-error .bench-value")
+    box = weight(shown, 5).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    shown.mouse.move(x, y)
+    shown.mouse.down()
+    shown.mouse.move(x + 30, y - 10)
+    shown.mouse.up()
+    shown.mouse.move(x + 90, y)  # let go: this one moves nothing
+    assert value(shown, "weights")[4] == pytest.approx(0.80), "30 to the right and 10 up: 40 hundredths"
+    assert (texts(shown, ".bench-gradient"), texts(shown, ".bench-error .bench-value")) != before
+    for key, expected in [
+        ("ArrowUp", 0.81),
+        ("ArrowLeft", 0.80),
+        ("Shift+ArrowUp", 0.90),
+        ("PageDown", 0.80),
+    ]:
+        weight(shown, 5).press(key)
+        assert value(shown, "weights")[4] == pytest.approx(expected), key
+    expected = BackpropBench(weights=value(shown, "weights"))
+    assert texts(shown, ".bench-error .bench-value") == [f"{expected.error:.6f}"]
+    product = shown.locator(".bench-product").inner_text()
+    assert f"= {expected.gradients[4]:.4f}" in product and f"= {0.8 - expected.gradients[4]:.4f}." in product
+
+
+def test_the_curve_tells_the_error_of_the_step_under_the_pointer(shown):
+    press(shown, "100 steps")
+    curve = shown.locator(".bench-curve svg")
+    box = curve.bounding_box()
+    shown.mouse.move(box["x"] + box["width"] * 10 / 260, box["y"] + 50)
+    assert texts(shown, ".bench-curve text") == ["step 0: E = 0.242520"]
+    shown.mouse.move(box["x"] + box["width"] * 250 / 260, box["y"] + 50)
+    assert texts(shown, ".bench-curve text") == ["step 100: E = 0.012395"]
+    shown.mouse.move(box["x"] + box["width"] * 130 / 260, box["y"] + 50)
+    assert texts(shown, ".bench-curve text")[0].startswith("step 50: ")
+
+
+def test_numbers_set_in_python_are_shown(shown):
+    shown.evaluate("() => { values.weights = [0, 0, 0, 0, 0, 0, 0, 0]; heard['change:weights'](); }")
+    assert texts(shown, ".bench-error .bench-value") == [f"{BackpropBench(weights=[0] * 8).error:.6f}"]
+
+
+def test_keys_are_kept_from_jupyter_and_a_removed_bench_leaves_nothing_behind(shown):
+    weight(shown, 1).press("ArrowUp")
+    assert shown.locator("[data-lm-suppress-shortcuts]").count() == 1
+    shown.evaluate("() => close()")
+    weight(shown, 2).press("a")
+    assert shown.locator("[data-lm-suppress-shortcuts]").count() == 1, "no new one"
+    assert shown.evaluate("() => Object.keys(heard)") == []
+
+
+@pytest.mark.parametrize("width", [1000, 500])
+def test_all_of_it_is_in_view_and_within_its_width(page, shown, width):
+    page.set_viewport_size({"width": width, "height": 760})
+    press(shown, "Step", "Backward")
+    weight(shown, 1).focus()
+    shown.screenshot(path=PICTURES / f"bench-{width}.png")
+    assert shown.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    bottom = shown.locator(".bench-product").bounding_box()
+    assert bottom["y"] + bottom["height"] <= 760
