@@ -76,6 +76,8 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
             sheet.write_formula(row, COLUMNS.index(name), _in_cells(formula, row), number, values[name])
     _add_chart(book, sheet, steps)
     sheet.set_column(1, len(COLUMNS), 10)
+    sheet.set_landscape()  # printed, all columns fit on a page
+    sheet.fit_to_pages(1, 0)
     book.close()
     with replacing(path) as target:
         target.write(file.getvalue())

@@ -81,14 +81,14 @@ def test_speed_in_one_sentence():
 
 
 def test_pictures_are_written_by_a_notebook_and_those_shown_exist():
-    """But for the pad, which is a picture of a browser."""
+    """But for the pad and the bench, which are pictures of a browser, and the spreadsheet."""
     code = "".join(cell.source for lesson in LESSONS for cell in code_cells(read(lesson)))
     written = set(re.findall(r'save="Test_Images/([\w.]+)"', code))
     kept = {path.name for path in (HERE / "Test_Images").iterdir()}
-    assert kept == written | {"digit_pad.png"}
+    assert kept == written | {"digit_pad.png", "backprop_bench.png", "S6_spreadsheet.png"}
     text = "".join(cell.source for lesson in LESSONS for cell in read(lesson).cells)
     shown = set(re.findall(r"\(\S*Test_Images/([\w.]+)\)", text + "".join(map(text_of, PAGES))))
-    assert "digit_pad.png" in shown <= kept
+    assert {"digit_pad.png", "S6_spreadsheet.png"} <= shown <= kept
 
 
 def anchors(path):

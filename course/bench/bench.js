@@ -36,7 +36,7 @@ export function update(w, inputs, targets, rate) {
 
 /** A number with four decimals, or more if they would all be 0, and a true minus sign. */
 export function show(number) {
-  const decimals = Math.abs(number) < 0.001 && number !== 0 ? DIGITS + 3 : DIGITS;
+  const decimals = Math.abs(number) < 0.001 && number !== 0 ? DIGITS + 2 : DIGITS;
   return number.toFixed(decimals).replace("-", "−");
 }
 
