@@ -18,6 +18,7 @@ import utils
 from course import look
 from course.bench import BackpropBench
 from course.digitpad import DigitPad, get_trained, prepare, recognise
+from course.lens import ConvolutionLens
 from model import Net, NetFC, NetGAP, NetMini
 
 TRAINED = get_trained(NetMini).eval()
@@ -161,6 +162,7 @@ def test_the_page_gets_probabilities_and_the_picture(answers, real_digits):
     assert content["from"] == 0.5 and content["version"] == 7
     assert content["probabilities"].index(max(content["probabilities"])) == real_digits[1][0]
     assert picture == prepare(drawing).numpy().tobytes()
+    assert torch.equal(pad.picture, prepare(drawing)), "for the lens"
 
 
 def test_an_empty_pad_gets_no_guess(answers):
@@ -202,7 +204,7 @@ def test_without_the_picture_there_is_no_error(monkeypatch, tmp_path):
     assert "image/png" not in data and data["text/plain"] == "DigitPad(NetMini)"
 
 
-@pytest.mark.parametrize("Kind", [DigitPad, BackpropBench])
+@pytest.mark.parametrize("Kind", [DigitPad, BackpropBench, ConvolutionLens])
 def test_nothing_is_fetched_from_elsewhere(Kind):
     """Widgets work offline and import nothing: anywidget loads a script without its neighbours."""
     script, style = Kind._esm.read_text(encoding="utf-8"), Kind._css

@@ -104,12 +104,14 @@ class DigitPad(Widget):
         if shape != [1, 10]:
             raise ValueError(f"DigitPad needs a network whose output is [1, 10], not {shape}")
         super().__init__()
+        self.picture = None  # the latest drawing, as the network sees it: uint8 [28, 28]
         self.on_msg(self._answer)
 
     def _answer(self, _, question, buffers):
         """Send the network's answer to the drawing in `question` back to the page."""
         size = question["size"]
         picture = prepare(torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size))
+        self.picture = picture
         if picture is None:
             self.send(question | {"probabilities": None}, [bytes(28 * 28)])
         else:

@@ -1,0 +1,134 @@
+"""A lens on a network: point at a cell of a map, and see from which numbers it was computed, and how.
+
+    ConvolutionLens(model, image)
+
+It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and keyboard.
+This file notes what the network computes; lens.js works out each cell again and draws.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+import traitlets
+from torch.overrides import TorchFunctionMode
+
+from course.insight import receptive_fields
+from course.look import Widget
+from utils import Normalize
+
+KINDS = {  # PyTorch's functions that the lens can explain
+    "conv2d": "convolution",
+    "relu": "ReLU",
+    "batch_norm": "batch norm",
+    "max_pool2d": "max-pooling",
+    "avg_pool2d": "average pooling",
+    "linear": "linear layer",
+    "log_softmax": "log-softmax",
+}
+HAVE_FIELDS = {
+    "conv2d",
+    "batch_norm",
+    "max_pool2d",
+    "avg_pool2d",
+    "linear",
+}  # as `receptive_fields` lists them
+UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}  # numbers
+
+
+class _Trace(TorchFunctionMode):
+    """Notes each step of a forward pass: the function, its arguments, and the numbers that come out."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        name = function.__name__.strip("_")
+        is_step = isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
+        if is_step and name not in UNCHANGED:
+            self.steps.append((name, args, kwargs or {}, output.clone()))  # an in-place ReLU changes it later
+        return output
+
+
+def trace(model, image):
+    """What the network computes for an image: (a description of each step, all numbers as float32)."""
+    still = copy.deepcopy(model).cpu().eval()
+    names = {id(weight): name.rpartition(".")[0] for name, weight in still.named_parameters()}
+    fields = iter(receptive_fields(still))
+    image = image.reshape(1, 1, 28, 28).cpu()
+    with torch.no_grad(), _Trace() as recorded:
+        still(image)
+    numbers, layers = [], []
+
+    def keep(tensor):
+        """Add a tensor to the numbers; return where it begins."""
+        place = sum(part.numel() for part in numbers)
+        numbers.append(tensor.detach().float().flatten())
+        return place
+
+    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image)}
+    layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
+    for function, args, kwargs, output in recorded.steps:
+        before = layers[-1]
+        shape = list(output.shape[1:]) if output.dim() == 4 else [1, 1, output.shape[1]]
+        layer = {"kind": KINDS.get(function, ""), "shape": shape, "at": keep(output)}
+        layer |= {name: before[name] for name in ("jump", "field", "start")}
+        weights = [value for value in [*args, *kwargs.values()] if id(value) in names]
+        layer["name"] = names[id(weights[0])] if weights else layer["kind"] or function
+        if function in HAVE_FIELDS:
+            seen = next(fields)
+            layer |= {"jump": seen.jump, "field": seen.field, "start": seen.start}
+            layer |= {"kernel": seen.kernel, "stride": seen.stride, "name": seen.name}
+        if function == "conv2d":
+            layer["padding"] = (before["start"] - seen.start) // before["jump"]
+        if function in ("conv2d", "linear"):
+            layer |= {"weight": keep(weights[0]), "bias": keep(weights[1]) if len(weights) > 1 else None}
+        elif function == "batch_norm":
+            layer |= _batch_norm(args, kwargs, keep)
+        layers.append(layer)
+    return layers, torch.cat(numbers)
+
+
+def _batch_norm(args, kwargs, keep):
+    names = ["running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
+    values = dict(zip(names, args[1:])) | kwargs
+    kept = {name: keep(values[name]) for name in names[:4]}
+    return kept | {"eps": values.get("eps", 1e-5)}
+
+
+class ConvolutionLens(Widget):
+    """A widget that explains each cell of each map. Set `lens.image` to look at another digit."""
+
+    _esm = Path(__file__).parent / "lens.js"
+    _css = Widget.css(Path(__file__).parent / "lens.css")
+    preview = "lens.png"
+
+    layers = traitlets.List().tag(sync=True)
+    numbers = traitlets.Bytes().tag(sync=True)  # all maps and weights, as 32-bit numbers
+
+    def __init__(self, model, image):
+        super().__init__()
+        self._model = copy.deepcopy(model)
+        self.image = image
+
+    @property
+    def image(self):
+        """The digit, as the network takes it: normalised, [1, 28, 28]."""
+        return self._image
+
+    @image.setter
+    def image(self, image):
+        if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
+            raise ValueError(
+                "the lens needs a picture of 28×28 pixels: a digit of a data set, or pad.picture"
+            )
+        image = image.reshape(1, 28, 28)
+        self._image = Normalize()(image)[0] if image.dtype == torch.uint8 else image
+        layers, numbers = trace(self._model, self._image)
+        with self.hold_sync():  # both reach the page together
+            self.layers, self.numbers = layers, numbers.numpy().tobytes()
+
+    def __repr__(self):
+        return f"ConvolutionLens({type(self._model).__name__})"

@@ -1,0 +1,217 @@
+"""The lens's JavaScript: each cell it explains is PyTorch's, and the lens itself without any kernel."""
+
+import base64
+
+import pytest
+import torch
+import torch.nn.functional as F
+from browsing import PICTURES, load_module
+from helpers import HERE
+from torch import nn
+
+import utils
+from course.digitpad import get_trained
+from course.lens import ConvolutionLens, trace
+from model import Net, NetFC, NetGAP, NetMini
+
+FILES = HERE / "course" / "lens"
+DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
+
+DECODE = "Float32Array.from(new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer))"
+EXPLAIN = f"""(lens, [text, layers, cells]) => {{
+  const numbers = {DECODE};
+  return cells.map((cell) => {{
+    const {{ kind, result }} = lens.explain(numbers, layers, ...cell);
+    return [kind, result];
+  }});
+}}"""
+
+
+@pytest.fixture
+def lens_js(page):
+    return load_module(page, FILES / "lens.js")
+
+
+def encoded(numbers):
+    return base64.b64encode(numbers.numpy().tobytes()).decode()
+
+
+@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+def test_every_kind_of_layer_is_worked_out_as_pytorch_does(lens_js, Network):
+    """Notices a wrong corner, padding, stride, map or bias: cells at the edges and within, of all layers."""
+    layers, numbers = trace(get_trained(Network), DIGIT)
+    cells, expected = [], []
+    for place, layer in enumerate(layers):
+        maps, height, width = layer["shape"]
+        for _ in range(6):
+            map_, row, column = (int(torch.randint(0, size, ())) for size in (maps, height, width))
+            cells.append([place, map_, row, column])
+            expected.append(
+                (layer["kind"], numbers[layer["at"] + (map_ * height + row) * width + column].item())
+            )
+        cells.append([place, 0, 0, 0])
+        expected.append((layer["kind"], numbers[layer["at"]].item()))
+    found = lens_js.evaluate(EXPLAIN, [encoded(numbers), layers, cells])
+    for (kind, result), (expected_kind, expected_result) in zip(found, expected):
+        assert kind == expected_kind != ""
+        assert result == pytest.approx(expected_result, abs=1e-4, rel=1e-4)
+
+
+def test_the_numbers_noted_are_those_of_the_forward_pass():
+    network = get_trained(Net).eval()
+    layers, numbers = trace(network, DIGIT)
+    with torch.no_grad():
+        first = F.relu(network.conv1(DIGIT[None]))[0]
+        last = network(DIGIT[None])[0]
+    assert [layer["name"] for layer in layers[:3]] == ["image", "conv1", "ReLU"]
+    at = layers[2]["at"]
+    torch.testing.assert_close(numbers[at : at + first.numel()].view_as(first), first)
+    torch.testing.assert_close(numbers[layers[-1]["at"] :][:10], last)
+
+
+class Branched(nn.Module):
+    """Adds the image to what a convolution makes of it, and ends in a function that is not explained."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.fc = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return torch.tanh(self.fc((F.relu(self.conv(x)) + x).flatten(1)))
+
+
+def test_what_the_lens_cannot_explain_it_says_so(lens_js):
+    """Notices a result that is explained in a way in which PyTorch did not compute it."""
+    layers, numbers = trace(Branched(), DIGIT)
+    cells = [[place, 0, 0, 5] for place in range(len(layers))]
+    kinds = [kind for kind, _ in lens_js.evaluate(EXPLAIN, [encoded(numbers), layers, cells])]
+    assert kinds == ["image", "convolution", "ReLU", "", "linear layer", ""]
+
+
+def test_the_field_of_a_cell_stays_on_the_image(lens_js):
+    field = "(lens, [layer, row, column]) => lens.fieldOf(layer, row, column)"
+    layer = {"start": -2, "jump": 2, "field": 7}
+    assert lens_js.evaluate(field, [layer, 0, 3]) == [4, 0, 7, 5]
+    assert lens_js.evaluate(field, [layer, 13, 13]) == [24, 24, 4, 4]
+
+
+# --- The lens, without a kernel -----------------------------------------------------------------------------
+
+SHOW = f"""(lens, [css, layers, text]) => {{
+  document.head.appendChild(document.createElement("style")).textContent = css;
+  window.values = {{ layers, numbers: new DataView({DECODE}.buffer) }};
+  window.heard = {{}};
+  const model = {{
+    get: (name) => values[name],
+    on: (name, hear) => {{ heard[name] = hear; }},
+    off: (name) => {{ delete heard[name]; }},
+  }};
+  window.close = lens.default.render({{ model, el: document.body }});
+}}"""
+
+
+RENEW = f"""([layers, text]) => {{
+  values = {{ layers, numbers: new DataView({DECODE}.buffer) }};
+  heard["change:numbers"]();
+}}"""
+
+
+def show(page, lens_js, network):
+    layers, numbers = trace(network, DIGIT)
+    lens_js.evaluate(SHOW, [ConvolutionLens._css, layers, encoded(numbers)])
+    return layers, numbers
+
+
+def told(page):
+    return page.locator(".lens-sum").inner_text()
+
+
+def choose(page, name):
+    label = next(text for text in page.locator(".lens select option").all_inner_texts() if name in text)
+    page.locator(".lens select").select_option(label=label)
+
+
+def table(page, place):
+    rows = page.locator(".lens-sum table").nth(place).locator("tr").all()
+    return torch.tensor(
+        [[float(cell.replace("−", "-")) for cell in row.locator("td").all_inner_texts()] for row in rows]
+    )
+
+
+def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens_js):
+    """Patch times filter are the products, and their sum with the bias is PyTorch's number."""
+    network = get_trained(Net)
+    show(page, lens_js, network)
+    canvas = page.locator(".lens-map")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 10.5 / 26, box["y"] + box["height"] * 4.5 / 26)
+    assert "26 × 26 cells; row 5, column 11" in page.locator(".lens-caption").inner_text()
+    torch.testing.assert_close(table(page, 0), DIGIT[0, 4:7, 10:13], atol=0.006, rtol=0)
+    torch.testing.assert_close(table(page, 1), network.conv1.weight[0, 0].detach(), atol=0.006, rtol=0)
+    torch.testing.assert_close(table(page, 0) * table(page, 1), table(page, 2), atol=0.03, rtol=0)
+    with torch.no_grad():
+        expected = network.conv1(DIGIT[None])[0, 0]
+    assert told(page).endswith(f"= {expected[4, 10]:.2f}.".replace("-", "−"))
+    canvas.press("ArrowDown")
+    canvas.press("ArrowLeft")
+    assert "row 6, column 10" in page.locator(".lens-caption").inner_text()
+    assert told(page).endswith(f"= {expected[5, 9]:.2f}.".replace("-", "−"))
+    left, top = page.locator(".lens-box").first.evaluate("box => [box.style.left, box.style.top]")
+    assert float(left[:-1]) == pytest.approx(100 * 9 / 28) and float(top[:-1]) == pytest.approx(100 * 5 / 28)
+
+
+def test_layers_and_maps_can_be_chosen(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    for name, words in [
+        ("block2.0", "of pool1 gives"),
+        ("batch norm", "Batch norm subtracts"),
+        ("ReLU", "replaces negative ones by 0"),
+        ("max-pooling", "The largest of these numbers"),
+        ("average pooling", "The mean of these numbers"),
+        ("linear layer", "A weighted sum of all 12 numbers"),
+        ("log-softmax", "The probability is"),
+        ("image", "A pixel of the digit"),
+    ]:
+        choose(page, name)
+        assert words in told(page), name
+    choose(page, "block2.0")
+    maps = page.locator(".lens-tools input")
+    before = page.locator(".lens-map").screenshot()
+    maps.nth(0).fill("3")
+    maps.nth(0).press("Enter")
+    assert "map 3 of 12" in page.locator(".lens-caption").inner_text()
+    assert page.locator(".lens-map").screenshot() != before
+    maps.nth(1).fill("99")
+    maps.nth(1).press("Enter")
+    assert "Map 10 of pool1" in told(page), "there are ten"
+
+
+def test_another_digit_from_python_is_shown(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    choose(page, "image")
+    before = page.locator(".lens canvas").first.screenshot()
+    layers, numbers = trace(get_trained(NetMini), -DIGIT)
+    page.evaluate(RENEW, [layers, encoded(numbers)])
+    assert page.locator(".lens canvas").first.screenshot() != before
+
+
+@pytest.mark.parametrize("width", [1000, 500])
+def test_all_of_it_is_in_view_and_within_its_width(page, lens_js, width):
+    page.set_viewport_size({"width": width, "height": 760})
+    show(page, lens_js, get_trained(Net))
+    choose(page, "conv3")
+    page.screenshot(path=PICTURES / f"lens-{width}.png")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    bottom = page.locator(".lens-sum").bounding_box()
+    assert bottom["y"] + bottom["height"] <= 760
+
+
+def test_a_removed_lens_leaves_nothing_behind(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    page.locator(".lens-map").press("ArrowUp")
+    assert page.locator("[data-lm-suppress-shortcuts]").count() == 1
+    page.evaluate("() => close()")
+    page.locator(".lens select").press("a")
+    assert page.locator("[data-lm-suppress-shortcuts]").count() == 1
+    assert page.evaluate("() => Object.keys(heard)") == []
