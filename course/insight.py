@@ -194,6 +194,11 @@ def _convolutions(model):
     return found
 
 
+def first_convolution(model):
+    """The layer that sees the digit itself."""
+    return next(iter(_convolutions(model).values()))
+
+
 def plot_filters(model, save=None):
     """Draw the filters of the first convolution: positive weights in red, negative weights in blue."""
     name, layer = next(iter(_convolutions(model).items()))

@@ -4,6 +4,9 @@ import base64
 from pathlib import Path
 
 import anywidget
+import torch
+
+from utils import Normalize
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "Test_Images"
@@ -27,3 +30,11 @@ class Widget(anywidget.AnyWidget):
         if (PICTURES / self.preview).is_file():
             data["image/png"] = base64.b64encode((PICTURES / self.preview).read_bytes()).decode()
         return data, metadata
+
+
+def as_digit(image):
+    """A digit as networks take it, normalised [1, 28, 28]: from a data set, or raw, as `pad.picture` is."""
+    if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
+        raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
+    image = image.reshape(1, 28, 28).cpu()
+    return Normalize()(image)[0] if image.dtype == torch.uint8 else image

@@ -1,4 +1,4 @@
-"""The bench in Python; what happens in the browser is tested in tests/browser/test_bench.py."""
+"""The bench in Python; what happens in the browser is tested in tests/browser/test_bench_js.py."""
 
 import pytest
 

@@ -18,6 +18,7 @@ import utils
 from course import look
 from course.bench import BackpropBench
 from course.digitpad import DigitPad, get_trained, prepare, recognise
+from course.film import TrainingFilm
 from course.lens import ConvolutionLens
 from model import Net, NetFC, NetGAP, NetMini
 
@@ -204,10 +205,10 @@ def test_without_the_picture_there_is_no_error(monkeypatch, tmp_path):
     assert "image/png" not in data and data["text/plain"] == "DigitPad(NetMini)"
 
 
-@pytest.mark.parametrize("Kind", [DigitPad, BackpropBench, ConvolutionLens])
+@pytest.mark.parametrize("Kind", [DigitPad, BackpropBench, ConvolutionLens, TrainingFilm])
 def test_nothing_is_fetched_from_elsewhere(Kind):
     """Widgets work offline and import nothing: anywidget loads a script without its neighbours."""
-    script, style = Kind._esm.read_text(encoding="utf-8"), Kind._css
+    script, style = str(Kind._esm), Kind._css
     assert "http" not in script + style
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom \"", script, re.MULTILINE)
     assert "@import" not in style and "url(" not in style

@@ -1,4 +1,4 @@
-"""The lens in Python; what happens in the browser is tested in tests/browser/test_lens.py."""
+"""The lens in Python; what happens in the browser is tested in tests/browser/test_lens_js.py."""
 
 import pytest
 import torch
@@ -27,5 +27,5 @@ def test_another_digit_gives_other_numbers_and_the_network_stays_as_it_was(digit
 
 def test_other_pictures_are_refused(digits):
     for wrong in (digits.data[:2], None, "a 7"):
-        with pytest.raises(ValueError, match=r"needs a picture of 28×28 pixels: .* or pad\.picture"):
+        with pytest.raises(ValueError, match=r"this needs a picture of 28×28 pixels: .* or pad\.picture"):
             ConvolutionLens(NetMini(), wrong)

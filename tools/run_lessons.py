@@ -24,7 +24,7 @@ from nbclient.exceptions import CellExecutionError
 from course.files import write_text
 
 HERE = Path(__file__).resolve().parent.parent
-LESSONS = {"S5": 13, "S6": 12}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
+LESSONS = {"S5": 12, "S6": 10}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
 
 
 class LiveClient(NotebookClient):

@@ -14,8 +14,7 @@ import traitlets
 from torch.overrides import TorchFunctionMode
 
 from course.insight import receptive_fields
-from course.look import Widget
-from utils import Normalize
+from course.look import Widget, as_digit
 
 KINDS = {  # PyTorch's functions that the lens can explain
     "conv2d": "convolution",
@@ -120,12 +119,7 @@ class ConvolutionLens(Widget):
 
     @image.setter
     def image(self, image):
-        if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
-            raise ValueError(
-                "the lens needs a picture of 28×28 pixels: a digit of a data set, or pad.picture"
-            )
-        image = image.reshape(1, 28, 28)
-        self._image = Normalize()(image)[0] if image.dtype == torch.uint8 else image
+        self._image = as_digit(image)
         layers, numbers = trace(self._model, self._image)
         with self.hold_sync():  # both reach the page together
             self.layers, self.numbers = layers, numbers.numpy().tobytes()

@@ -101,8 +101,8 @@ export function fieldOf(layer, row, column) {
   return [left, top, right - left, bottom - top];
 }
 
-/** A number in four characters or so, with a true minus sign. */
-export const show = (number) => number.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
+/** A number with a true minus sign; sums get a decimal more than tables, so that they add up. */
+export const show = (number, decimals = 3) => number.toFixed(decimals).replace(/^-(0\.0*)$/, "$1").replace("-", "−");
 
 // --- What is on the page ---
 
@@ -154,7 +154,7 @@ function table(rows, title) {
   const cell = (number) => {
     const strength = (0.75 * Math.abs(number)) / largest;
     const colour = number > 0 ? `rgba(240, 133, 30, ${strength})` : `rgba(61, 139, 253, ${strength})`;
-    return `<td style="background: ${colour}">${show(number)}</td>`;
+    return `<td style="background: ${colour}">${show(number, 2)}</td>`;
   };
   const body = rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("");
   return `<figure><table>${body}</table><figcaption>${title}</figcaption></figure>`;

@@ -1,0 +1,89 @@
+"""A film of a training: move a slider over its epochs, and see what the network had learned by then.
+
+    film = TrainingFilm(history, image)
+    for _ in film.record(history.epochs(20)):
+        ...
+
+It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and keyboard.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+import traitlets
+
+from course.insight import first_convolution
+from course.look import Widget, as_digit
+
+
+class TrainingFilm(Widget):
+    """A widget with a frame for each epoch, the first of them before training. Set `film.image` to ask about
+    another digit: the networks of all epochs answer."""
+
+    _esm = Path(__file__).parent / "film.js"
+    _css = Widget.css(Path(__file__).parent / "film.css")
+    preview = "training_film.png"
+
+    filters = traitlets.Bytes().tag(sync=True)  # of the first convolution, frame after frame: bytes, 128 is 0
+    maps = traitlets.Bytes().tag(sync=True)  # its first maps of the digit, from 0 to 255
+    digit = traitlets.Bytes().tag(sync=True)
+    sizes = traitlets.Dict().tag(sync=True)  # how many filters and maps, and their widths
+    answers = traitlets.List().tag(sync=True)  # ten probabilities a frame
+    curves = traitlets.Dict().tag(sync=True)
+    measured_on = traitlets.Unicode().tag(sync=True)
+
+    MAPS = 8
+
+    def __init__(self, history, image):
+        super().__init__()
+        self.history, self._frames = history, []
+        self.image = image
+
+    @property
+    def image(self):
+        """The digit that the networks are asked about: normalised, [1, 28, 28]."""
+        return self._image
+
+    @image.setter
+    def image(self, image):
+        self._image = as_digit(image)
+        self._develop()
+
+    def record(self, epochs):
+        """Go through the epochs, and keep the network as it is before the first and after each of them."""
+        self._frames = []
+        self._keep()
+        for epoch in epochs:
+            yield epoch
+            self._keep()
+        self._develop()
+
+    def _keep(self):
+        self._frames.append(copy.deepcopy(self.history.model).cpu().eval())
+
+    def _develop(self):
+        """Compute what the page shows, from the networks that were kept."""
+        filters, maps, answers = [], [], []
+        for network in self._frames:
+            convolution = first_convolution(network)
+            with torch.no_grad():
+                answers.append(network(self._image[None]).softmax(dim=1)[0].tolist())
+                maps.append(convolution(self._image[None])[0, : self.MAPS].relu())
+            filters.append(convolution.weight.detach()[:, 0])
+        if not answers:
+            return
+        filters, maps = torch.stack(filters), torch.stack(maps)
+        with self.hold_sync():  # all of it reaches the page together
+            self.sizes = {"filters": list(filters.shape[1:]), "maps": list(maps.shape[1:])}
+            self.filters = _as_bytes(128 + 127 * filters / filters.abs().max())
+            self.maps = _as_bytes(255 * maps / maps.max().clamp_min(1e-9))
+            self.digit = _as_bytes(
+                255 * (self._image - self._image.min()) / (self._image.max() - self._image.min())
+            )
+            self.curves, self.measured_on = dict(self.history.curves), self.history.measured_on
+            self.answers = answers
+
+
+def _as_bytes(tensor):
+    return tensor.round().to(torch.uint8).numpy().tobytes()

@@ -1,0 +1,64 @@
+"""The film in Python; what happens in the browser is tested in tests/browser/test_film_js.py."""
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.utils.data import DataLoader
+
+import utils
+from course.film import TrainingFilm
+from model import NetMini
+
+
+@pytest.fixture
+def filmed(digits):
+    """A film of two epochs, its network, and the network's answers as they were before and after each."""
+    model = NetMini()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    history = utils.History(model, optimizer, measured_on="validation")
+    film = TrainingFilm(history, digits[3][0])
+    loader = DataLoader(digits, 25)
+
+    def ask():
+        with torch.no_grad():
+            return model.eval()(digits[3][0][None]).softmax(dim=1)[0].tolist()
+
+    answers = [ask()]
+    for epoch in film.record(history.epochs(2)):
+        assert epoch == len(answers)
+        history.add(
+            utils.train(model, "cpu", loader, optimizer, nn.NLLLoss()),
+            utils.test(model, "cpu", loader, nn.NLLLoss(), quiet=True),
+        )
+        answers.append(ask())
+    return film, model, answers
+
+
+def test_each_frame_shows_the_network_of_its_epoch(filmed):
+    """Notices frames that all show the last network, or that are one epoch off."""
+    film, model, answers = filmed
+    assert len(film.answers) == 3
+    for ours, theirs in zip(film.answers, answers):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+    filters = model.block1[0].weight.detach()[:, 0]
+    last = torch.frombuffer(bytearray(film.filters), dtype=torch.uint8).view(3, *filters.shape)[-1].float()
+    scale = (last - 128) / filters
+    assert scale.median() * filters.abs().max() <= 127.5 and (last.argmax() == filters.argmax()).all()
+    assert film.curves["test_acc"] == film.history.curves["test_acc"] and film.measured_on == "validation"
+    assert film.sizes == {"filters": [10, 3, 3], "maps": [8, 26, 26]}
+
+
+def test_all_networks_are_asked_about_another_digit(filmed, digits):
+    film, model, answers = filmed
+    film.image = digits.data[5]
+    with torch.no_grad():
+        expected = model.eval()(digits[5][0][None]).softmax(dim=1)[0].tolist()
+    assert film.answers[-1] == pytest.approx(expected, abs=1e-6)
+    assert film.answers[0] != pytest.approx(answers[0], abs=1e-6)
+
+
+def test_before_the_training_there_is_nothing_to_show(digits):
+    film = TrainingFilm(utils.History(NetMini(), None), digits[0][0])
+    assert film.answers == [] and film.filters == b""
+    with pytest.raises(ValueError, match="this needs a picture of 28×28 pixels"):
+        film.image = digits.data[:3]
