@@ -4,7 +4,14 @@
 const ORANGE = "#f0851e";
 const DIGITS = 4; // after the decimal point
 const LIMIT = 20; // weights go from -20 to 20
-const KEYS = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1 };
+const KEYS = {
+  ArrowUp: 0.01,
+  ArrowRight: 0.01,
+  ArrowDown: -0.01,
+  ArrowLeft: -0.01,
+  PageUp: 0.1,
+  PageDown: -0.1,
+};
 
 // --- Pure functions: they need no page, so tests can call them ---
 
@@ -125,7 +132,8 @@ const PAGE = `
   <div class="bench-product"></div>
 </div>`;
 
-const HINT = "Drag a weight, or choose it and press the arrow keys. Click on one to see its gradient as a product.";
+const HINT =
+  "Drag a weight, or choose it and press the arrow keys. Click on one to see its gradient as a product.";
 
 function render({ model, el }) {
   el.innerHTML = PAGE;
@@ -167,15 +175,22 @@ function render({ model, el }) {
       past.push(forward(w, inputs, targets).E);
       w = update(w, inputs, targets, model.get("learning_rate"));
     }
-    if (!w.every(Number.isFinite)) return put({}, "The weights would become infinite: use a smaller learning rate.");
+    if (!w.every(Number.isFinite))
+      return put({}, "The weights would become infinite: use a smaller learning rate.");
     const [before, after] = [past.at(-count), forward(w, inputs, targets).E];
     const how = after < before ? "falls" : "rises";
     const place = `Step ${past.length}`;
-    put({ weights: w, past, has_gradients: false }, `${place}: E ${how} from ${before.toFixed(6)} to ${after.toFixed(6)}.`);
+    put(
+      { weights: w, past, has_gradients: false },
+      `${place}: E ${how} from ${before.toFixed(6)} to ${after.toFixed(6)}.`,
+    );
   }
   forwardButton.onclick = () => {
     light((layer) => layer);
-    put({}, `Forward: the inputs give the outputs, and these give the error, E = ${forward(...world()).E.toFixed(6)}.`);
+    put(
+      {},
+      `Forward: the inputs give the outputs, and these give the error, E = ${forward(...world()).E.toFixed(6)}.`,
+    );
   };
   backwardButton.onclick = () => {
     light((layer) => 5 - layer);
@@ -256,14 +271,17 @@ function render({ model, el }) {
     const at = forward(w, inputs, targets);
     const slopes = model.get("has_gradients") ? backward(w, inputs, targets) : null;
     const values = { i1: inputs[0], i2: inputs[1], h1: at.ah1, h2: at.ah2, o1: at.ao1, o2: at.ao2 };
-    for (const text of root.querySelectorAll("[data-node]")) text.textContent = show(values[text.dataset.node]);
+    for (const text of root.querySelectorAll("[data-node]"))
+      text.textContent = show(values[text.dataset.node]);
     for (const [n, text] of root.querySelectorAll(".bench-target").entries())
       text.textContent = `target ${targets[n]}`;
     root.querySelector(".bench-error .bench-value").textContent = at.E.toFixed(6);
     for (const [n, part] of weights.entries()) {
       const [value, slope] = part.querySelectorAll("text");
       value.textContent = `w${n + 1} = ${show(w[n])}`;
-      slope.textContent = slopes ? `∂ ${show(slopes[n])} ${slopes[n] > 0 ? "▼" : slopes[n] < 0 ? "▲" : ""}` : "";
+      slope.textContent = slopes
+        ? `∂ ${show(slopes[n])} ${slopes[n] > 0 ? "▼" : slopes[n] < 0 ? "▲" : ""}`
+        : "";
       part.setAttribute("aria-valuenow", w[n]);
       part.setAttribute("aria-valuetext", show(w[n]) + (slopes ? `, gradient ${show(slopes[n])}` : ""));
       part.classList.toggle("bench-chosen", chosen === n);
@@ -291,7 +309,9 @@ function render({ model, el }) {
     const top = Math.max(...curveErrors, 1e-9);
     const x = (n) => 10 + (240 * n) / Math.max(curveErrors.length - 1, 10);
     const y = (E) => 140 - (120 * E) / top;
-    curve.querySelector("polyline").setAttribute("points", curveErrors.map((E, n) => `${x(n)},${y(E)}`).join(" "));
+    curve
+      .querySelector("polyline")
+      .setAttribute("points", curveErrors.map((E, n) => `${x(n)},${y(E)}`).join(" "));
     const n = Math.min(looked ?? curveErrors.length - 1, curveErrors.length - 1);
     const dot = curve.querySelector("circle");
     dot.setAttribute("cx", x(n));
@@ -304,7 +324,10 @@ function render({ model, el }) {
   // Jupyter must not use the bench's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.
   function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
     if (root.contains(target))
-      target.toggleAttribute("data-lm-suppress-shortcuts", !(ctrlKey || metaKey || (shiftKey && key === "Enter")));
+      target.toggleAttribute(
+        "data-lm-suppress-shortcuts",
+        !(ctrlKey || metaKey || (shiftKey && key === "Enter")),
+      );
   }
   window.addEventListener("keydown", guard, true);
   const names = ["weights", "learning_rate", "past", "has_gradients"].map((name) => `change:${name}`);

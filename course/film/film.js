@@ -5,7 +5,9 @@
 
 /** The bytes of a trait, as anywidget (DataView) or another host gives them. */
 export const bytesOf = (view) =>
-  view instanceof DataView ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : new Uint8Array(view);
+  view instanceof DataView
+    ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+    : new Uint8Array(view);
 
 /** Red for positive weights, blue for negative ones, white for 0: the byte 128. */
 export function colourOf(byte) {
@@ -49,7 +51,7 @@ const LINES = [99.8, 99, 95, 80];
 const ROWS = [...Array(10).keys()].map(
   (digit) => `
     <div class="film-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
-      <span>${digit}</span><div><div></div></div><span></span></div>`,
+      <span>${digit}</span><div class="film-track"><div class="film-bar"></div></div><span></span></div>`,
 );
 
 const grid = LINES.map((accuracy) => {
@@ -63,7 +65,7 @@ const PAGE = `
   <figure class="film-filters"><canvas></canvas><figcaption>filters of the first layer</figcaption></figure>
   <figure class="film-maps"><canvas></canvas><figcaption>what they make of the digit</figcaption></figure>
   <figure class="film-curve"><svg viewBox="0 0 ${SIZE.join(" ")}">${grid.join("")}<polyline/><polyline/><line class="film-now"/></svg>
-    <figcaption></figcaption></figure>
+    <figcaption>accuracy: <span></span>, <span></span></figcaption></figure>
   <figure class="film-answer"><canvas></canvas><div>${ROWS.join("")}</div></figure>
 </div>`;
 
@@ -87,7 +89,8 @@ function render({ model, el }) {
   function draw() {
     const answers = model.get("answers");
     if (!answers.length) {
-      root.querySelector(".film-slider span").textContent = "Nothing has been recorded yet: run the training first.";
+      root.querySelector(".film-slider span").textContent =
+        "Nothing has been recorded yet: run the training first.";
       return;
     }
     const [epoch, sizes, curves] = [Number(slider.value), model.get("sizes"), model.get("curves")];
@@ -104,16 +107,18 @@ function render({ model, el }) {
       line.setAttribute("points", points.map((point) => point.join(",")).join(" "));
     }
     const x = (epoch / Math.max(answers.length - 1, 1)) * SIZE[0];
-    for (const [name, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: SIZE[1] })) now.setAttribute(name, value);
-    const percent = (name) => `${curves[name][epoch - 1].toFixed(2)} %`;
-    root.querySelector(".film-curve figcaption").textContent =
-      epoch === 0 ? "accuracy" : `accuracy: training ${percent("train_acc")}, ${model.get("measured_on")} ${percent("test_acc")}`;
+    for (const [name, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: SIZE[1] }))
+      now.setAttribute(name, value);
+    const percent = (name) => (epoch === 0 ? "" : ` ${curves[name][epoch - 1].toFixed(2)} %`);
+    const [first, second] = root.querySelectorAll(".film-curve figcaption span");
+    first.textContent = `training${percent("train_acc")}`;
+    second.textContent = `${model.get("measured_on")}${percent("test_acc")}`;
     const best = Math.max(...answers[epoch]);
     for (const [n, row] of rows.entries()) {
       const share = 100 * answers[epoch][n];
       row.setAttribute("aria-valuenow", share.toFixed(1));
       row.classList.toggle("film-best", answers[epoch][n] === best);
-      row.querySelector("div > div").style.width = `${share}%`;
+      row.querySelector(".film-bar").style.width = `${share}%`;
       row.lastElementChild.textContent = `${share.toFixed(0)} %`;
     }
   }
@@ -127,7 +132,10 @@ function render({ model, el }) {
   // Jupyter must not use the film's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.
   function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
     if (root.contains(target))
-      target.toggleAttribute("data-lm-suppress-shortcuts", !(ctrlKey || metaKey || (shiftKey && key === "Enter")));
+      target.toggleAttribute(
+        "data-lm-suppress-shortcuts",
+        !(ctrlKey || metaKey || (shiftKey && key === "Enter")),
+      );
   }
   window.addEventListener("keydown", guard, true);
   model.on("change:answers", read);

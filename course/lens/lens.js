@@ -65,7 +65,15 @@ function workOut(numbers, layers, place, map, row, column) {
       );
       const deviation = Math.sqrt(variance + layer.eps);
       const input = same();
-      return { kind: layer.kind, input, mean, deviation, scale, shift, result: ((input - mean) / deviation) * scale + shift };
+      return {
+        kind: layer.kind,
+        input,
+        mean,
+        deviation,
+        scale,
+        shift,
+        result: ((input - mean) / deviation) * scale + shift,
+      };
     }
     case "linear layer": {
       const count = before.shape[0] * before.shape[1] * before.shape[2];
@@ -102,7 +110,11 @@ export function fieldOf(layer, row, column) {
 }
 
 /** A number with a true minus sign; sums get a decimal more than tables, so that they add up. */
-export const show = (number, decimals = 3) => number.toFixed(decimals).replace(/^-(0\.0*)$/, "$1").replace("-", "−");
+export const show = (number, decimals = 3) =>
+  number
+    .toFixed(decimals)
+    .replace(/^-(0\.0*)$/, "$1")
+    .replace("-", "−");
 
 // --- What is on the page ---
 
@@ -188,7 +200,9 @@ function words(how, layer, before, from) {
       return `Batch norm subtracts the map's mean and divides by its standard deviation, both collected in training, then scales and
         shifts: (${show(how.input)} ${plus(-how.mean)}) / ${show(how.deviation)} · ${show(how.scale)} ${plus(how.shift)} = ${result}.`;
     case "linear layer": {
-      const list = how.strongest.map(({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`);
+      const list = how.strongest.map(
+        ({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`,
+      );
       return `A weighted sum of all ${how.count} numbers of the layer before. The strongest products: ${list.join("; ")}.
         <p>All together ${show(how.total)}, with the bias ${show(how.total)} ${plus(how.bias)} = ${result}.</p>`;
     }
@@ -219,10 +233,13 @@ function render({ model, el }) {
 
   function read() {
     const view = model.get("numbers");
-    const bytes = view instanceof DataView ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;
+    const bytes =
+      view instanceof DataView ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;
     [layers, numbers] = [model.get("layers"), new Float32Array(bytes)];
     place = Math.min(place, layers.length - 1);
-    const names = layers.map(({ name, kind }) => (name === kind || kind === "image" ? name : `${name}: ${kind || "unknown"}`));
+    const names = layers.map(({ name, kind }) =>
+      name === kind || kind === "image" ? name : `${name}: ${kind || "unknown"}`,
+    );
     choice.replaceChildren(...names.map((name, n) => new Option(`${n}. ${name}`, n)));
     choice.value = place;
     paint(digit, patch(numbers, layers[0], 0, 0, 0, 28));
@@ -295,7 +312,10 @@ function render({ model, el }) {
   // Jupyter must not use the lens's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.
   function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
     if (root.contains(target))
-      target.toggleAttribute("data-lm-suppress-shortcuts", !(ctrlKey || metaKey || (shiftKey && key === "Enter")));
+      target.toggleAttribute(
+        "data-lm-suppress-shortcuts",
+        !(ctrlKey || metaKey || (shiftKey && key === "Enter")),
+      );
   }
   window.addEventListener("keydown", guard, true);
   model.on("change:numbers", read);

@@ -90,6 +90,8 @@ def test_the_slider_goes_through_the_epochs(shown):
     slider = shown.locator(".film input")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 3 of 3"
     assert best(shown) == ["2", "100 %"]
+    bars = [bar.bounding_box()["width"] for bar in shown.locator(".film-bar").all()]
+    assert bars[2] > 100 and max(bars[:2] + bars[3:]) < 2
     assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training 80.00 %, test 90.00 %"
     slider.press("ArrowLeft")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 2 of 3"
@@ -97,7 +99,7 @@ def test_the_slider_goes_through_the_epochs(shown):
     assert len(shown.locator(".film polyline").first.get_attribute("points").split()) == 2
     slider.press("Home")
     assert shown.locator(".film-slider span").inner_text() == "before training"
-    assert shown.locator(".film-curve figcaption").inner_text() == "accuracy"
+    assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training, test"
     assert shown.locator(".film polyline").first.get_attribute("points") == ""
     shown.screenshot(path=PICTURES / "film-start.png")
 
