@@ -4,6 +4,7 @@
 const SIZE = 280; // width and height of the pad, in its own units
 const SENT = 140; // width and height of the drawing that the kernel gets, in pixels
 const WIDTHS = [12, 18, 24, 30, 36]; // of the pen, in the pad's units
+const SHARE = 0.15; // the widest pen, as a part of the drawing's size
 const SURE = 0.7; // below this probability the pad does not commit itself
 const NO_GUESS = Array(10).fill(0);
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -50,6 +51,20 @@ export function undoLast(history) {
   return history.past.length ? { strokes: history.past.at(-1), past: history.past.slice(0, -1) } : history;
 }
 
+/** The strokes as the network gets them: in a small drawing, a thick pen would fill the holes of a digit. */
+export function thinned(strokes) {
+  const points = strokes.flatMap((stroke) => stroke.points);
+  const lengths = [0, 1].map((axis) => {
+    const places = points.map((point) => point[axis]);
+    return Math.max(...places) - Math.min(...places);
+  });
+  const widest = SHARE * Math.max(...lengths);
+  return strokes.map(({ width, points }) => ({
+    width: widest > 2 ? Math.min(width, widest) : width,
+    points,
+  }));
+}
+
 /** Shrinks RGBA pixels to `sent` × `sent` bytes of ink, each the mean of the pixels it covers. */
 export function averageInk(rgba, size = SIZE, sent = SENT) {
   const step = size / sent;
@@ -94,12 +109,12 @@ const PAGE = `
     </div>
     <div class="digit-pad-keys">${KEYS}</div>
   </div>
+  <div class="digit-pad-answer">
+    <div class="digit-pad-verdict" role="status"></div>${ROWS.join("")}
+  </div>
   <div class="digit-pad-seen">
     <canvas width="28" height="28" role="img" aria-label="picture"></canvas>
     <div>what the network sees: 28 × 28 pixels</div>
-  </div>
-  <div class="digit-pad-answer">
-    <div class="digit-pad-verdict" role="status"></div>${ROWS.join("")}
   </div>
 </div>`;
 
@@ -262,6 +277,7 @@ function render({ model, el }) {
     const { strokes, past } = history;
     showDrawing(screen, strokes, isKeyboard ? { spot, width: WIDTHS[width], isDown: isPenDown } : null);
     undoButton.disabled = !past.length;
+    undoButton.textContent = past.length && !strokes.length ? "Undo clear" : "Undo";
     clearButton.disabled = !strokes.length;
     thinner.disabled = width === 0;
     thicker.disabled = width === WIDTHS.length - 1;
@@ -280,7 +296,7 @@ function render({ model, el }) {
     if (timer !== null || asked === version) return;
     asked = version;
     ink.clearRect(0, 0, SIZE, SIZE);
-    paint(ink, history.strokes);
+    paint(ink, thinned(history.strokes));
     const bytes = averageInk(ink.getImageData(0, 0, SIZE, SIZE).data);
     try {
       model.send({ from: me, version, size: SENT }, undefined, [bytes.buffer]);

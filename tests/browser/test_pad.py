@@ -7,10 +7,11 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from browsing import bars, draw, load_module, next_frame, sees_verdict
+from browsing import PICTURES, bars, draw, load_module, next_frame, sees_verdict
 from helpers import HERE
 
-from course.digitpad import DigitPad
+from course.digitpad import DigitPad, get_trained, prepare, recognise
+from model import Net
 
 FILES = HERE / "course" / "digitpad"
 
@@ -265,6 +266,52 @@ def test_a_busy_and_a_restarted_kernel_are_reported(shown):
     draw(shown, [(0.2, 0.2)])
     sees_verdict(shown, "The kernel was restarted: run this cell again.")
     assert bars(shown) == [0] * 10
+
+
+SMALL = {
+    3: [(0, 0.1), (0.5, 0), (0.9, 0.2), (0.4, 0.45), (1, 0.75), (0.5, 1), (0, 0.9)],
+    7: [(0, 0), (1, 0), (0.4, 1)],
+}
+
+
+@pytest.mark.parametrize("digit", SMALL)
+def test_a_small_drawing_with_the_thickest_pen_is_read(shown, digit):
+    """Notices holes that a thick pen fills; what the learner sees stays as drawn."""
+    for _ in range(2):
+        shown.get_by_role("button", name="Thicker").click()
+    draw(shown, [(0.4 + 0.16 * x, 0.4 + 0.22 * y) for x, y in SMALL[digit]])
+    answer(shown, questions(shown)[0], digit=0)  # that was about its first dot
+    question = questions(shown)[-1]
+    ink = torch.tensor(question["ink"], dtype=torch.uint8).view(question["size"], question["size"])
+    guess = recognise(get_trained(Net).eval(), prepare(ink))
+    assert guess.argmax() == digit and guess[digit] > 0.7
+
+
+def test_only_a_small_drawing_is_thinned(pad_js):
+    thinned = "(pad, strokes) => pad.thinned(strokes).map(({ width }) => width)"
+    assert pad_js.evaluate(thinned, [stroke(24, (20, 20), (20, 220)), stroke(12, (30, 30))]) == [24, 12]
+    assert pad_js.evaluate(thinned, [stroke(36, (20, 20), (20, 100)), stroke(6, (30, 30))]) == [12, 6]
+    assert pad_js.evaluate(thinned, [stroke(24, (20, 20), (22, 23))]) == [24], "a dot"
+
+
+def test_undo_says_that_it_brings_back_what_was_cleared(shown):
+    draw(shown, [(0.2, 0.2), (0.8, 0.2)])
+    undo = shown.locator("button").first
+    assert undo.inner_text() == "Undo"
+    shown.get_by_role("button", name="Clear").click()
+    next_frame(shown)
+    assert undo.inner_text() == "Undo clear"
+    draw(shown, [(0.5, 0.5)])
+    assert undo.inner_text() == "Undo"
+
+
+def test_in_a_narrow_window_the_bars_stand_beside_the_pad(shown):
+    shown.set_viewport_size({"width": 500, "height": 700})
+    shown.screenshot(path=PICTURES / "pad-500.png")
+    pad = shown.locator(".digit-pad-canvas").bounding_box()
+    bars = shown.locator(".digit-pad-answer").bounding_box()
+    assert bars["x"] > pad["x"] + pad["width"] and bars["y"] < pad["y"] + 20
+    assert shown.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_fast_clicks_on_a_width_do_not_go_too_far(shown):
