@@ -25,10 +25,15 @@ class Widget(anywidget.AnyWidget):
     def __repr__(self):
         return f"{type(self).__name__}()"
 
+    def still(self):
+        """The still picture, as the bytes of a PNG file; None if there is none."""
+        path = PICTURES / self.preview
+        return path.read_bytes() if path.is_file() else None
+
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        if (PICTURES / self.preview).is_file():
-            data["image/png"] = base64.b64encode((PICTURES / self.preview).read_bytes()).decode()
+        if (picture := self.still()) is not None:
+            data["image/png"] = base64.b64encode(picture).decode()
         return data, metadata
 
 

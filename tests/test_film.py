@@ -1,5 +1,8 @@
 """The film in Python; what happens in the browser is tested in tests/browser/test_film_js.py."""
 
+import base64
+import io
+
 import pytest
 import torch
 from torch import nn, optim
@@ -62,3 +65,15 @@ def test_before_the_training_there_is_nothing_to_show(digits):
     assert film.answers == [] and film.filters == b""
     with pytest.raises(ValueError, match="this needs a picture of 28×28 pixels"):
         film.image = digits.data[:3]
+
+
+def test_its_still_picture_shows_this_training(filmed, digits):
+    from matplotlib.image import imread
+
+    film, *_ = filmed
+    data, _ = film._repr_mimebundle_()
+    picture = imread(io.BytesIO(base64.b64decode(data["image/png"])))
+    reds = (picture[..., 0] > 0.9) & (picture[..., 1] < 0.5) & (picture[..., 2] < 0.5)
+    assert picture.shape[1] > 600 and reds.sum() > 50, "filters are red and blue"
+    empty = TrainingFilm(film.history, digits[0][0])
+    assert "image/png" not in empty._repr_mimebundle_()[0]

@@ -81,11 +81,12 @@ def test_speed_in_one_sentence():
 
 
 def test_pictures_are_written_by_a_notebook_and_those_shown_exist():
-    """But for the pad and the bench, which are pictures of a browser, and the spreadsheet."""
+    """But for the widgets, which are pictures of a browser, and the spreadsheet."""
     code = "".join(cell.source for lesson in LESSONS for cell in code_cells(read(lesson)))
     written = set(re.findall(r'save="Test_Images/([\w.]+)"', code))
     kept = {path.name for path in (HERE / "Test_Images").iterdir()}
-    assert kept == written | {"digit_pad.png", "backprop_bench.png", "S6_spreadsheet.png"}
+    screenshots = {"digit_pad.png", "backprop_bench.png", "lens.png", "S6_spreadsheet.png"}
+    assert kept == written | screenshots
     text = "".join(cell.source for lesson in LESSONS for cell in read(lesson).cells)
     shown = set(re.findall(r"\(\S*Test_Images/([\w.]+)\)", text + "".join(map(text_of, PAGES))))
     assert {"digit_pad.png", "S6_spreadsheet.png"} <= shown <= kept

@@ -8,23 +8,26 @@ It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finge
 """
 
 import copy
+import io
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 import traitlets
+from torchvision.utils import make_grid
 
 from course.insight import first_convolution
 from course.look import Widget, as_digit
 
 
 class TrainingFilm(Widget):
-    """A widget with a frame for each epoch, the first of them before training. Set `film.image` to ask about
-    another digit: the networks of all epochs answer."""
+    """A widget with a frame for each epoch, and one from before training.
+
+    Set `film.image` to ask about another digit: the networks of all epochs answer.
+    """
 
     _esm = Path(__file__).parent / "film.js"
     _css = Widget.css(Path(__file__).parent / "film.css")
-    preview = "training_film.png"
-
     filters = traitlets.Bytes().tag(sync=True)  # of the first convolution, frame after frame: bytes, 128 is 0
     maps = traitlets.Bytes().tag(sync=True)  # its first maps of the digit, from 0 to 255
     digit = traitlets.Bytes().tag(sync=True)
@@ -83,6 +86,28 @@ class TrainingFilm(Widget):
             )
             self.curves, self.measured_on = dict(self.history.curves), self.history.measured_on
             self.answers = answers
+
+    def still(self):
+        """Four frames side by side: the filters, and the network's answer."""
+        if not self._frames:
+            return None
+        last = len(self._frames) - 1
+        chosen = sorted({round(last * share) for share in (0, 0.1, 0.4, 1)})
+        figure, axes = plt.subplots(1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained")
+        largest = max(first_convolution(network).weight.abs().max() for network in self._frames)
+        for ax, frame in zip(axes[0], chosen):
+            filters = first_convolution(self._frames[frame]).weight.detach()
+            sheet = make_grid(filters[:, :1], nrow=8, padding=1, pad_value=float("nan"))[0]
+            ax.imshow(sheet.numpy(), cmap="bwr", vmin=-largest, vmax=largest)
+            answer = torch.tensor(self.answers[frame])
+            when = f"after epoch {frame}" if frame else "before training"
+            ax.set_title(f"{when}:\na {answer.argmax()} ({answer.max():.0%})", fontsize=10)
+            ax.axis("off")
+        figure.suptitle("The filters of the first layer, and the answer", fontsize=11)
+        file = io.BytesIO()
+        figure.savefig(file, dpi=80)
+        plt.close(figure)
+        return file.getvalue()
 
 
 def _as_bytes(tensor):
