@@ -119,10 +119,23 @@ def superseded_table():
     return lines
 
 
-def search_table():
+def few_table():
+    """What the networks reach without MNIST."""
+    lines = ["| network | epochs | batches of | peak | seeds | accuracy |", "|---|---|---|---|---|---|"]
+    for name in LESSONS:
+        record = read(f"accuracy-{name}-few")
+        recipe = record["recipe"]
+        lines.append(
+            f"| `{name}` | {recipe['epochs']} | {recipe['batch_size']} | {recipe['peak']} "
+            f"| {len(record['runs'])} | {mean_and_spread(accuracies(record))} |"
+        )
+    return lines
+
+
+def search_table(name="search"):
     """What was tried to find the recipes, on validation digits."""
     lines = ["| network | tried | epochs | seeds | validation accuracy |", "|---|---|---|---|---|"]
-    for row in read("search"):
+    for row in read(name):
         lines.append(
             f"| {row['network']} | {row['tried']} | {row['epochs']} | {len(row['accuracies'])} "
             f"| {mean_and_spread(row['accuracies'])} |"
@@ -138,5 +151,7 @@ if __name__ == "__main__":
         [race_line()],
         search_table(),
         superseded_table(),
+        few_table(),
+        search_table("search-few"),
     ]:
         print("\n".join(part), end="\n\n")

