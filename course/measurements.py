@@ -38,7 +38,9 @@ def get_measurements():
     for path in RESULTS.glob("accuracy-*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         network, _, recipe = record["network"].partition("-")
-        if record.get("data", "MNIST") != "MNIST" or recipe.startswith("plain"):  # other digits, or lesson 5's recipe
+        if record.get("data", "MNIST") != "MNIST" or recipe.startswith(
+            "plain"
+        ):  # other digits, or lesson 5's recipe
             continue
         ours.append(
             {

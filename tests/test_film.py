@@ -48,6 +48,7 @@ def test_each_frame_shows_the_network_of_its_epoch(filmed):
     scale = (last - 128) / filters
     assert scale.median() * filters.abs().max() <= 127.5 and (last.argmax() == filters.argmax()).all()
     assert film.curves["test_acc"] == film.history.curves["test_acc"] and film.measured_on == "validation"
+    assert len(film.changes) == 2 and all(0 < change < 100 for change in film.changes)
     assert film.sizes == {"filters": [10, 3, 3], "maps": [8, 26, 26]}
 
 

@@ -41,9 +41,10 @@ export function update(w, inputs, targets, rate) {
   return backward(w, inputs, targets).map((slope, n) => w[n] - rate * slope);
 }
 
-/** A number with four decimals, or more if they would all be 0, and a true minus sign. */
+/** A number with four decimals, more if they would all be 0, fewer if it is large; and a true minus sign. */
 export function show(number) {
-  const decimals = Math.abs(number) < 0.001 && number !== 0 ? DIGITS + 2 : DIGITS;
+  const size = Math.abs(number);
+  const decimals = size < 0.001 && size > 0 ? DIGITS + 2 : size >= 10 ? DIGITS - 2 : DIGITS;
   return number.toFixed(decimals).replace("-", "−");
 }
 
@@ -98,7 +99,7 @@ const line = ({ x1, y1, x2, y2, layer }) =>
 
 const neuron = ({ name, x, y, layer }) => `
   <g class="bench-neuron"><circle cx="${x}" cy="${y}" r="31" data-layer="${layer}"/>
-  <text x="${x}" y="${y - 3}">${name}</text><text class="bench-value" data-node="${name}" x="${x}" y="${y + 14}"></text></g>`;
+  <text x="${x}" y="${y - 3}">${name.startsWith("i") ? name : `a_${name}`}</text><text class="bench-value" data-node="${name}" x="${x}" y="${y + 14}"></text></g>`;
 
 const weight = ({ x, y }, n) => `
   <g class="bench-weight" role="slider" tabindex="0" aria-label="w${n + 1}" aria-valuemin="${-LIMIT}" aria-valuemax="${LIMIT}">
@@ -116,13 +117,13 @@ const PAGE = `
     <text x="654" y="146">E</text><text class="bench-value" x="654" y="165"></text></g>
   </svg>
   <div class="bench-curve">
-    <svg viewBox="0 0 260 150" tabindex="0" role="img"><polyline/><circle r="4"/><text x="256" y="16"></text></svg>
+    <svg viewBox="0 0 260 150" tabindex="0" role="img"><polyline class="bench-earlier"/><polyline class="bench-now"/><circle r="4"/><text x="256" y="16"></text></svg>
     <div>the error after each step</div>
   </div>
   <div class="bench-tools">
     <button type="button" title="Values go from left to right">Forward</button>
     <button type="button" title="Gradients go from right to left">Backward</button>
-    <button type="button" title="Each weight moves against its gradient">Update</button>
+    <button type="button" title="Each weight moves against its gradient (press Backward first)">Update</button>
     <button type="button" title="Forward, backward and update">Step</button>
     <button type="button" title="One hundred steps">100 steps</button>
     <button type="button" title="Back to the weights of the start; the learning rate stays">Rewind</button>
@@ -133,7 +134,8 @@ const PAGE = `
 </div>`;
 
 const HINT =
-  "Drag a weight, or choose it and press the arrow keys. Click on one to see its gradient as a product.";
+  "Drag a weight to the right or left, or choose it and press the arrow keys. " +
+  "Press Backward, then click a weight to see how its gradient is worked out.";
 
 function render({ model, el }) {
   el.innerHTML = PAGE;
@@ -146,6 +148,7 @@ function render({ model, el }) {
   const told = root.querySelector(".bench-told");
   const curve = root.querySelector(".bench-curve svg");
   let chosen = null; // the number of the weight whose gradient is shown as a product
+  let earlier = []; // the curve before the last Rewind
   let looked = null; // the step on the curve under the pointer
 
   const world = () => [model.get("weights"), model.get("inputs"), model.get("targets")];
@@ -178,12 +181,11 @@ function render({ model, el }) {
     if (!w.every(Number.isFinite))
       return put({}, "The weights would become infinite: use a smaller learning rate.");
     const [before, after] = [past.at(-count), forward(w, inputs, targets).E];
-    const how = after < before ? "falls" : "rises";
+    const [from, to] = [before.toFixed(6), after.toFixed(6)];
+    const change =
+      from === to ? `stays at ${to}` : `${after < before ? "falls" : "rises"} from ${from} to ${to}`;
     const place = `Step ${past.length}`;
-    put(
-      { weights: w, past, has_gradients: false },
-      `${place}: E ${how} from ${before.toFixed(6)} to ${after.toFixed(6)}.`,
-    );
+    put({ weights: w, past, has_gradients: false }, `${place}: E ${change}.`);
   }
   forwardButton.onclick = () => {
     light((layer) => layer);
@@ -196,7 +198,7 @@ function render({ model, el }) {
     light((layer) => 5 - layer);
     put(
       { has_gradients: true },
-      "Backward: the gradient of each weight. Where it is positive, an update lowers the weight (▼), else it raises it (▲).",
+      "Backward: the gradient of each weight. Positive: an update lowers the weight (▼). Negative: it raises it (▲).",
     );
   };
   updateButton.onclick = () => step(1);
@@ -205,11 +207,15 @@ function render({ model, el }) {
     step(1);
   };
   manyButton.onclick = () => step(100);
-  rewindButton.onclick = () => put({ weights: model.get("start"), past: [], has_gradients: false }, HINT);
+  rewindButton.onclick = () => {
+    if (model.get("past").length) earlier = errors();
+    put({ weights: model.get("start"), past: [], has_gradients: false }, HINT);
+  };
   rate.onchange = () => {
     const value = Number(rate.value);
     if (rate.value !== "" && value >= 0 && value <= 1000) put({ learning_rate: value });
     else put({}, "The learning rate must be a number from 0 to 1000.");
+    rate.value = model.get("learning_rate");
   };
 
   // The weights: mouse, finger, keyboard
@@ -254,7 +260,10 @@ function render({ model, el }) {
   }
   curve.onpointermove = (event) => {
     const box = curve.getBoundingClientRect();
-    look((((event.clientX - box.left) / box.width) * 260 - 10) / (240 / Math.max(errors().length - 1, 10)));
+    look(
+      (((event.clientX - box.left) / box.width) * 260 - 10) /
+        (240 / Math.max(errors().length - 1, earlier.length - 1, 10)),
+    );
   };
   curve.onpointerleave = curve.onblur = () => look(null);
   curve.onkeydown = (event) => {
@@ -272,7 +281,7 @@ function render({ model, el }) {
     const slopes = model.get("has_gradients") ? backward(w, inputs, targets) : null;
     const values = { i1: inputs[0], i2: inputs[1], h1: at.ah1, h2: at.ah2, o1: at.ao1, o2: at.ao2 };
     for (const text of root.querySelectorAll("[data-node]"))
-      text.textContent = show(values[text.dataset.node]);
+      text.textContent = values[text.dataset.node].toFixed(DIGITS);
     for (const [n, text] of root.querySelectorAll(".bench-target").entries())
       text.textContent = `target ${targets[n]}`;
     root.querySelector(".bench-error .bench-value").textContent = at.E.toFixed(6);
@@ -280,7 +289,7 @@ function render({ model, el }) {
       const [value, slope] = part.querySelectorAll("text");
       value.textContent = `w${n + 1} = ${show(w[n])}`;
       slope.textContent = slopes
-        ? `∂ ${show(slopes[n])} ${slopes[n] > 0 ? "▼" : slopes[n] < 0 ? "▲" : ""}`
+        ? `∂E/∂w ${show(slopes[n])} ${slopes[n] > 0 ? "▼" : slopes[n] < 0 ? "▲" : ""}`
         : "";
       part.setAttribute("aria-valuenow", w[n]);
       part.setAttribute("aria-valuetext", show(w[n]) + (slopes ? `, gradient ${show(slopes[n])}` : ""));
@@ -306,12 +315,14 @@ function render({ model, el }) {
     }
   }
   function showCurve(curveErrors) {
-    const top = Math.max(...curveErrors, 1e-9);
-    const x = (n) => 10 + (240 * n) / Math.max(curveErrors.length - 1, 10);
+    const top = Math.max(...curveErrors, ...earlier, 1e-9);
+    const last = Math.max(curveErrors.length - 1, earlier.length - 1, 10);
+    const x = (n) => 10 + (240 * n) / last;
     const y = (E) => 140 - (120 * E) / top;
-    curve
-      .querySelector("polyline")
-      .setAttribute("points", curveErrors.map((E, n) => `${x(n)},${y(E)}`).join(" "));
+    for (const [name, all] of Object.entries({ earlier, now: curveErrors })) {
+      const points = all.map((E, n) => `${x(n)},${y(E)}`).join(" ");
+      curve.querySelector(`.bench-${name}`).setAttribute("points", points);
+    }
     const n = Math.min(looked ?? curveErrors.length - 1, curveErrors.length - 1);
     const dot = curve.querySelector("circle");
     dot.setAttribute("cx", x(n));

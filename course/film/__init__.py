@@ -33,6 +33,7 @@ class TrainingFilm(Widget):
     digit = traitlets.Bytes().tag(sync=True)
     sizes = traitlets.Dict().tag(sync=True)  # how many filters and maps, and their widths
     answers = traitlets.List().tag(sync=True)  # ten probabilities a frame
+    changes = traitlets.List().tag(sync=True)  # of the filters in each epoch, in % of their size
     curves = traitlets.Dict().tag(sync=True)
     measured_on = traitlets.Unicode().tag(sync=True)
 
@@ -84,6 +85,8 @@ class TrainingFilm(Widget):
             self.digit = _as_bytes(
                 255 * (self._image - self._image.min()) / (self._image.max() - self._image.min())
             )
+            steps = zip(filters, filters[1:])
+            self.changes = [100 * ((new - old).norm() / old.norm()).item() for old, new in steps]
             self.curves, self.measured_on = dict(self.history.curves), self.history.measured_on
             self.answers = answers
 

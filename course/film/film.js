@@ -56,17 +56,17 @@ const ROWS = [...Array(10).keys()].map(
 
 const grid = LINES.map((accuracy) => {
   const [[, y]] = curvePoints([accuracy], 2, SIZE);
-  return `<line x1="0" x2="${SIZE[0]}" y1="${y}" y2="${y}"/><text x="${SIZE[0]}" y="${y - 3}">${accuracy} %</text>`;
+  return `<line x1="0" x2="${SIZE[0]}" y1="${y}" y2="${y}"/><text x="-4" y="${y + 3}">${accuracy} %</text>`;
 });
 
 const PAGE = `
 <div class="course-widget film">
   <label class="film-slider"><span></span><input type="range" min="0" value="0" step="1"></label>
-  <figure class="film-filters"><canvas></canvas><figcaption>filters of the first layer</figcaption></figure>
-  <figure class="film-maps"><canvas></canvas><figcaption>what they make of the digit</figcaption></figure>
-  <figure class="film-curve"><svg viewBox="0 0 ${SIZE.join(" ")}">${grid.join("")}<polyline/><polyline/><line class="film-now"/></svg>
+  <figure class="film-filters"><canvas></canvas><figcaption class="film-change"></figcaption></figure>
+  <figure class="film-maps"><canvas></canvas><figcaption>what the first of them make of the digit, after ReLU</figcaption></figure>
+  <figure class="film-curve"><svg viewBox="-38 -6 ${SIZE[0] + 44} ${SIZE[1] + 12}">${grid.join("")}<polyline/><polyline/><line class="film-now"/></svg>
     <figcaption>accuracy: <span></span>, <span></span></figcaption></figure>
-  <figure class="film-answer"><canvas></canvas><div>${ROWS.join("")}</div></figure>
+  <figure class="film-answer"><canvas></canvas><figcaption>the network's answer:</figcaption><div>${ROWS.join("")}</div></figure>
 </div>`;
 
 function render({ model, el }) {
@@ -109,10 +109,15 @@ function render({ model, el }) {
     const x = (epoch / Math.max(answers.length - 1, 1)) * SIZE[0];
     for (const [name, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: SIZE[1] }))
       now.setAttribute(name, value);
-    const percent = (name) => (epoch === 0 ? "" : ` ${curves[name][epoch - 1].toFixed(2)} %`);
+    const percent = (name) => (epoch === 0 ? " –" : ` ${curves[name][epoch - 1].toFixed(2)} %`);
     const [first, second] = root.querySelectorAll(".film-curve figcaption span");
     first.textContent = `training${percent("train_acc")}`;
     second.textContent = `${model.get("measured_on")}${percent("test_acc")}`;
+    const change =
+      epoch === 0
+        ? "before training"
+        : `changed by ${model.get("changes")[epoch - 1].toFixed(1)} % in this epoch`;
+    root.querySelector(".film-change").textContent = `filters of the first layer, ${change}`;
     const best = Math.max(...answers[epoch]);
     for (const [n, row] of rows.entries()) {
       const share = 100 * answers[epoch][n];
@@ -124,7 +129,7 @@ function render({ model, el }) {
   }
   function read() {
     slider.max = Math.max(model.get("answers").length - 1, 0);
-    slider.value = slider.max;
+    slider.value = 0;
     draw();
   }
   slider.oninput = draw;

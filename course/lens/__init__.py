@@ -75,11 +75,14 @@ def trace(model, image):
         layer = {"kind": KINDS.get(function, ""), "shape": shape, "at": keep(output)}
         layer |= {name: before[name] for name in ("jump", "field", "start")}
         weights = [value for value in [*args, *kwargs.values()] if id(value) in names]
-        layer["name"] = names[id(weights[0])] if weights else layer["kind"] or function
+        count = sum(other["kind"] == layer["kind"] for other in layers) + 1
+        layer["name"] = names[id(weights[0])] if weights else f"{layer['kind'] or function} {count}"
         if function in HAVE_FIELDS:
             seen = next(fields)
             layer |= {"jump": seen.jump, "field": seen.field, "start": seen.start}
             layer |= {"kernel": seen.kernel, "stride": seen.stride, "name": seen.name}
+        if output.dim() == 2:  # each number depends on the whole image
+            layer |= {"jump": 0, "field": 28, "start": 0}
         if function == "conv2d":
             layer["padding"] = (before["start"] - seen.start) // before["jump"]
         if function in ("conv2d", "linear"):

@@ -123,7 +123,7 @@ const PAGE = `
   <div class="lens-tools">
     <label>layer <select></select></label>
     <label>map <input type="number" min="1" value="1"></label>
-    <label class="lens-from">of its inputs, show map <input type="number" min="1" value="1"></label>
+    <label class="lens-from">input map <input type="number" min="1" value="1"></label>
   </div>
   <div class="lens-picture">
     <div class="lens-stack"><canvas></canvas><div class="lens-box"></div></div>
@@ -165,7 +165,7 @@ function table(rows, title) {
   const largest = Math.max(...flat(rows).map(Math.abs), 1e-9);
   const cell = (number) => {
     const strength = (0.6 * Math.abs(number)) / largest; // text stays readable on it
-    const colour = number > 0 ? `rgba(240, 133, 30, ${strength})` : `rgba(61, 139, 253, ${strength})`;
+    const colour = number > 0 ? `rgba(214, 39, 40, ${strength})` : `rgba(61, 139, 253, ${strength})`;
     return `<td style="background: ${colour}">${show(number, 2)}</td>`;
   };
   const body = rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("");
@@ -186,9 +186,12 @@ function words(how, layer, before, from) {
       const others =
         all === 1
           ? `The nine products add up to ${show(part.sum)}.`.replace("nine", String(layer.kernel ** 2))
-          : `Map ${from + 1} of ${before.name} gives ${show(part.sum)}; all ${all} maps together give ${show(how.result - how.bias)}.`;
-      return `${table(part.seen, "what the cell sees")}<span>×</span>${table(part.filter, "filter")}<span>=</span>
-        ${table(part.products, "products")}<p>${others} With the bias: ${show(how.result - how.bias)} ${plus(how.bias)} = ${result}.</p>`;
+          : `Input map ${from + 1}, from ${before.name}, contributes ${show(part.sum)}; all ${all} input maps together ${show(how.result - how.bias)}.`;
+      const title = all === 1 ? "what the cell sees" : `in input map ${from + 1}`;
+      const product = (sign, rows, text) =>
+        `<span class="lens-factor"><span>${sign}</span>${table(rows, text)}</span>`;
+      return `${table(part.seen, title)}${product("×", part.filter, "filter")}${product("=", part.products, "products")}
+        <p>${others} With the bias: ${show(how.result - how.bias)} ${plus(how.bias)} = ${result}.</p>`;
     }
     case "ReLU":
       return `ReLU leaves positive numbers alone and replaces negative ones by 0: ${show(how.input)} becomes ${result}.`;
@@ -229,6 +232,7 @@ function render({ model, el }) {
   let place = 1; // of the layer
   let chosen = 0; // its map
   let spot = null; // the cell: [column, row]; none: the brightest
+  let isHeld = false; // a click holds the cell, so that the pointer can leave the map
   let from = null; // the map of the layer before that is shown; none: the one that contributes most
 
   function read() {
@@ -238,7 +242,7 @@ function render({ model, el }) {
     [layers, numbers] = [model.get("layers"), new Float32Array(bytes)];
     place = Math.min(place, layers.length - 1);
     const names = layers.map(({ name, kind }) =>
-      name === kind || kind === "image" ? name : `${name}: ${kind || "unknown"}`,
+      name.startsWith(kind || "?") ? name : `${name}: ${kind || "unknown"}`,
     );
     choice.replaceChildren(...names.map((name, n) => new Option(`${n}. ${name}`, n)));
     choice.value = place;
@@ -265,7 +269,10 @@ function render({ model, el }) {
     const [column, row] = spot ?? brightest(rows);
     frame(cellBox, [column, row, 1, 1], width, height);
     frame(fieldBox, fieldOf(layer, row, column), 28, 28);
-    caption.textContent = `map ${chosen + 1} of ${count}: ${height} × ${width} cells; row ${row + 1}, column ${column + 1}`;
+    const cell = `row ${row + 1}, column ${column + 1}`;
+    const number = width === 10 ? `for the digit ${column}` : `number ${column + 1} of ${width}`;
+    const where = height === 1 ? number : `${height} × ${width} cells; ${cell}`;
+    caption.textContent = `map ${chosen + 1} of ${count}: ${where}${isHeld ? " (held: click to let go)" : ""}`;
     const how = explain(numbers, layers, place, chosen, row, column);
     const isMixed = how.kind === "convolution" && how.parts.length > 1;
     root.querySelector(".lens-from").hidden = !isMixed;
@@ -279,11 +286,11 @@ function render({ model, el }) {
   }
   const whole = (input) => Math.min(Math.max(Math.round(Number(input.value)) || 1, 1), Number(input.max)) - 1;
   choice.onchange = () => {
-    [place, chosen, spot, from] = [Number(choice.value), 0, null, null];
+    [place, chosen, spot, from, isHeld] = [Number(choice.value), 0, null, null, false];
     draw();
   };
   mapInput.onchange = () => {
-    [chosen, spot] = [whole(mapInput), null];
+    [chosen, spot, isHeld] = [whole(mapInput), null, false];
     draw();
   };
   fromInput.onchange = () => {
@@ -297,7 +304,13 @@ function render({ model, el }) {
     spot = [at(event.clientX - box.left, box.width, width), at(event.clientY - box.top, box.height, height)];
     draw();
   }
-  map.onpointermove = map.onpointerdown = point;
+  map.onpointermove = (event) => {
+    if (!isHeld) point(event);
+  };
+  map.onpointerdown = (event) => {
+    isHeld = !isHeld;
+    point(event);
+  };
   map.onkeydown = (event) => {
     if (!(event.key in MOVES)) return;
     event.preventDefault();

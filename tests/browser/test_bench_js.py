@@ -130,7 +130,9 @@ def test_it_starts_with_the_lessons_numbers_and_without_gradients(shown):
 def test_forward_backward_update_make_one_step_and_so_does_step(shown):
     press(shown, "Forward", "Backward")
     gradients = texts(shown, ".bench-gradient")
-    assert gradients[4] == "∂ 0.0722 ▼" and gradients[6] == "∂ −0.0425 ▲", "w5 will fall, w7 will rise"
+    assert gradients[4] == "∂E/∂w 0.0722 ▼" and gradients[6] == "∂E/∂w −0.0425 ▲", (
+        "w5 will fall, w7 will rise"
+    )
     press(shown, "Update")
     by_three, error = value(shown, "weights"), texts(shown, ".bench-error .bench-value")
     assert texts(shown, ".bench-gradient") == [""] * 8, "those were the gradients of the old weights"
@@ -151,7 +153,9 @@ def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
     shown.get_by_label("learning rate").fill("0.5")
     shown.get_by_label("learning rate").press("Tab")
     assert len(value(shown, "past")) == 100, "another learning rate loses nothing"
+    curve = shown.locator(".bench-now").get_attribute("points")
     press(shown, "Rewind")
+    assert shown.locator(".bench-earlier").get_attribute("points") == curve, "to compare with"
     assert (
         value(shown, "weights") == before
         and value(shown, "past") == []
@@ -161,6 +165,7 @@ def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
     shown.get_by_label("learning rate").press("Enter")
     assert texts(shown, ".bench-told") == ["The learning rate must be a number from 0 to 1000."]
     assert value(shown, "learning_rate") == 0.5
+    assert shown.get_by_label("learning rate").input_value() == "0.5"
 
 
 def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
@@ -199,6 +204,12 @@ def test_the_curve_tells_the_error_of_the_step_under_the_pointer(shown):
     assert texts(shown, ".bench-curve text") == ["step 100: E = 0.012395"]
     shown.mouse.move(box["x"] + box["width"] * 130 / 260, box["y"] + 50)
     assert texts(shown, ".bench-curve text")[0].startswith("step 50: ")
+
+
+def test_what_hardly_changes_neither_falls_nor_rises(shown):
+    shown.evaluate("() => { values.learning_rate = 1000; heard['change:learning_rate'](); }")
+    press(shown, "100 steps", "Step")
+    assert texts(shown, ".bench-told") == ["Step 101: E stays at 0.000100."]
 
 
 def test_numbers_set_in_python_are_shown(shown):

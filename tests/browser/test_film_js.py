@@ -75,7 +75,7 @@ def shown(page, film_js):
         nn.init.zeros_(history.model.classes.bias)
         with torch.no_grad():
             history.model.classes.bias[epoch] = 10
-    values = {name: getattr(film, name) for name in ["sizes", "answers", "curves", "measured_on"]}
+    values = {name: getattr(film, name) for name in ["sizes", "answers", "curves", "measured_on", "changes"]}
     for name in ["filters", "maps", "digit"]:
         values[name] = base64.b64encode(getattr(film, name)).decode()
     film_js.evaluate(SHOW, [TrainingFilm._css, values])
@@ -88,6 +88,8 @@ def best(page):
 
 def test_the_slider_goes_through_the_epochs(shown):
     slider = shown.locator(".film input")
+    assert shown.locator(".film-slider span").inner_text() == "before training"
+    slider.press("End")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 3 of 3"
     assert best(shown) == ["2", "100 %"]
     bars = [bar.bounding_box()["width"] for bar in shown.locator(".film-bar").all()]
@@ -96,10 +98,11 @@ def test_the_slider_goes_through_the_epochs(shown):
     slider.press("ArrowLeft")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 2 of 3"
     assert best(shown) == ["1", "100 %"]
+    assert shown.locator(".film-change").inner_text().endswith("changed by 0.0 % in this epoch")
     assert len(shown.locator(".film polyline").first.get_attribute("points").split()) == 2
     slider.press("Home")
     assert shown.locator(".film-slider span").inner_text() == "before training"
-    assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training, test"
+    assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training –, test –"
     assert shown.locator(".film polyline").first.get_attribute("points") == ""
     shown.screenshot(path=PICTURES / "film-start.png")
 

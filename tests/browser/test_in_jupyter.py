@@ -130,9 +130,9 @@ def read_once_saved(path, patience=30):
 def use_film(page, jupyter):
     slider = page.locator(".film input")
     slider.scroll_into_view_if_needed()
-    assert page.locator(".film-slider span").inner_text() == "after epoch 1 of 1"
-    slider.press("ArrowLeft")
     assert page.locator(".film-slider span").inner_text() == "before training"
+    slider.press("ArrowRight")
+    assert page.locator(".film-slider span").inner_text() == "after epoch 1 of 1"
     keep_picture(page.locator(".film"), jupyter, "film")
 
 
@@ -158,7 +158,9 @@ def use_bench(page, jupyter):
     page.get_by_role("button", name="Rewind", exact=True).click()
     weight = page.get_by_role("slider", name="w5")
     weight.press("ArrowUp")
-    assert bench.locator(".bench-error .bench-value").text_content() == f"{BackpropBench(weights=W5).error:.6f}"
+    assert (
+        bench.locator(".bench-error .bench-value").text_content() == f"{BackpropBench(weights=W5).error:.6f}"
+    )
     page.get_by_role("button", name="Backward", exact=True).click()
     keep_picture(bench, jupyter, "bench")
 

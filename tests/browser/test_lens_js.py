@@ -63,7 +63,7 @@ def test_the_numbers_noted_are_those_of_the_forward_pass():
     with torch.no_grad():
         first = F.relu(network.conv1(DIGIT[None]))[0]
         last = network(DIGIT[None])[0]
-    assert [layer["name"] for layer in layers[:3]] == ["image", "conv1", "ReLU"]
+    assert [layer["name"] for layer in layers[:3]] == ["image", "conv1", "ReLU 1"]
     at = layers[2]["at"]
     torch.testing.assert_close(numbers[at : at + first.numel()].view_as(first), first)
     torch.testing.assert_close(numbers[layers[-1]["at"] :][:10], last)
@@ -166,7 +166,7 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens_js):
 def test_layers_and_maps_can_be_chosen(page, lens_js):
     show(page, lens_js, get_trained(NetMini))
     for name, words in [
-        ("block2.0", "of pool1 gives"),
+        ("block2.0", "from pool1, contributes"),
         ("batch norm", "Batch norm subtracts"),
         ("ReLU", "replaces negative ones by 0"),
         ("max-pooling", "The largest of these numbers"),
@@ -186,7 +186,34 @@ def test_layers_and_maps_can_be_chosen(page, lens_js):
     assert page.locator(".lens-map").screenshot() != before
     maps.nth(1).fill("99")
     maps.nth(1).press("Enter")
-    assert "Map 10 of pool1" in told(page), "there are ten"
+    assert "Input map 10, from pool1" in told(page), "there are ten"
+
+
+def test_a_click_holds_the_cell(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    box = page.locator(".lens-map").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    held = page.locator(".lens-caption").inner_text()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
+    assert page.locator(".lens-caption").inner_text() == held and "row 14, column 14 (held" in held
+    page.mouse.down()
+    assert "row 24, column 24" in page.locator(".lens-caption").inner_text()
+    assert "held" not in page.locator(".lens-caption").inner_text()
+
+
+@pytest.mark.parametrize("name", ["fc1", "fc2", "log-softmax"])
+def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens_js, name):
+    show(page, lens_js, get_trained(Net))
+    choose(page, name)
+    page.locator(".lens-map").press("ArrowRight")
+    box, digit = (
+        page.locator(".lens-box").first.bounding_box(),
+        page.locator(".lens canvas").first.bounding_box(),
+    )
+    assert box["width"] == pytest.approx(digit["width"], abs=2) and box["x"] == pytest.approx(
+        digit["x"], abs=2
+    )
+    assert ("for the digit" in page.locator(".lens-caption").inner_text()) == (name != "fc1")
 
 
 def test_another_digit_from_python_is_shown(page, lens_js):
