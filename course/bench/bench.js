@@ -103,7 +103,7 @@ const neuron = ({ name, x, y, layer }) => `
 
 const weight = ({ x, y }, n) => `
   <g class="bench-weight" role="slider" tabindex="0" aria-label="w${n + 1}" aria-valuemin="${-LIMIT}" aria-valuemax="${LIMIT}">
-  <rect x="${x - 58}" y="${y - 20}" width="116" height="40" rx="5"/>
+  <rect x="${x - 63}" y="${y - 20}" width="126" height="40" rx="5"/>
   <text x="${x}" y="${y - 3}"></text><text class="bench-gradient" x="${x}" y="${y + 14}"></text></g>`;
 
 const PAGE = `
