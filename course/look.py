@@ -37,9 +37,18 @@ class Widget(anywidget.AnyWidget):
         return data, metadata
 
 
-def as_digit(image):
-    """A digit as networks take it, normalised [1, 28, 28]: from a data set, or raw, as `pad.picture` is."""
-    if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
-        raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
-    image = image.reshape(1, 28, 28).cpu()
-    return Normalize()(image)[0] if image.dtype == torch.uint8 else image
+class DigitWidget(Widget):
+    """A widget about a digit; set `image` to another one, and `_develop` computes what the page shows."""
+
+    @property
+    def image(self):
+        """The digit, as networks take it: normalised, [1, 28, 28]."""
+        return self._image
+
+    @image.setter
+    def image(self, image):
+        if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
+            raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
+        image = image.reshape(1, 28, 28).cpu()
+        self._image = Normalize()(image)[0] if image.dtype == torch.uint8 else image
+        self._develop()

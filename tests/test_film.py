@@ -68,6 +68,22 @@ def test_before_the_training_there_is_nothing_to_show(digits):
         film.image = digits.data[:3]
 
 
+def test_a_training_that_is_stopped_or_continued_has_its_own_frames(filmed, capsys):
+    film, *_ = filmed
+    for _ in film.record(film.history.epochs(4)):
+        film.history.add((50.0, 1.0), (60.0, 0.9))
+        if film.history.done == 4:
+            break
+    assert len(film.answers) == 2 and film.curves["test_acc"] == [60.0, 60.0], (
+        "two of four, one of them stopped"
+    )
+
+
+def test_a_network_without_a_convolution_is_refused_before_the_training(digits):
+    with pytest.raises(ValueError, match="has no convolution"):
+        TrainingFilm(utils.History(nn.Linear(784, 10), None), digits[0][0])
+
+
 def test_its_still_picture_shows_this_training(filmed, digits):
     from matplotlib.image import imread
 

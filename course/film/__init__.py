@@ -17,17 +17,18 @@ import traitlets
 from torchvision.utils import make_grid
 
 from course.insight import first_convolution
-from course.look import Widget, as_digit
+from course.look import DigitWidget
 
 
-class TrainingFilm(Widget):
+class TrainingFilm(DigitWidget):
     """A widget with a frame for each epoch, and one from before training.
 
     Set `film.image` to ask about another digit: the networks of all epochs answer.
     """
 
     _esm = Path(__file__).parent / "film.js"
-    _css = Widget.css(Path(__file__).parent / "film.css")
+    _css = DigitWidget.css(Path(__file__).parent / "film.css")
+
     filters = traitlets.Bytes().tag(sync=True)  # of the first convolution, frame after frame: bytes, 128 is 0
     maps = traitlets.Bytes().tag(sync=True)  # its first maps of the digit, from 0 to 255
     digit = traitlets.Bytes().tag(sync=True)
@@ -41,27 +42,20 @@ class TrainingFilm(Widget):
 
     def __init__(self, history, image):
         super().__init__()
-        self.history, self._frames = history, []
+        first_convolution(history.model)  # a network without one is refused now, not after the training
+        self.history, self._frames, self._first = history, [], 0
         self.image = image
-
-    @property
-    def image(self):
-        """The digit that the networks are asked about: normalised, [1, 28, 28]."""
-        return self._image
-
-    @image.setter
-    def image(self, image):
-        self._image = as_digit(image)
-        self._develop()
 
     def record(self, epochs):
         """Go through the epochs, and keep the network as it is before the first and after each of them."""
-        self._frames = []
+        self._frames, self._first = [], self.history.done
         self._keep()
-        for epoch in epochs:
-            yield epoch
-            self._keep()
-        self._develop()
+        try:
+            for epoch in epochs:
+                yield epoch
+                self._keep()
+        finally:  # also if the training is stopped
+            self._develop()
 
     def _keep(self):
         self._frames.append(copy.deepcopy(self.history.model).cpu().eval())
@@ -72,8 +66,8 @@ class TrainingFilm(Widget):
         for network in self._frames:
             convolution = first_convolution(network)
             with torch.no_grad():
-                answers.append(network(self._image[None]).softmax(dim=1)[0].tolist())
-                maps.append(convolution(self._image[None])[0, : self.MAPS].relu())
+                answers.append(network(self.image[None]).softmax(dim=1)[0].tolist())
+                maps.append(convolution(self.image[None])[0, : self.MAPS].relu())
             filters.append(convolution.weight.detach()[:, 0])
         if not answers:
             return
@@ -83,11 +77,12 @@ class TrainingFilm(Widget):
             self.filters = _as_bytes(128 + 127 * filters / filters.abs().max())
             self.maps = _as_bytes(255 * maps / maps.max().clamp_min(1e-9))
             self.digit = _as_bytes(
-                255 * (self._image - self._image.min()) / (self._image.max() - self._image.min())
+                255 * (self.image - self.image.min()) / (self.image.max() - self.image.min())
             )
             steps = zip(filters, filters[1:])
             self.changes = [100 * ((new - old).norm() / old.norm()).item() for old, new in steps]
-            self.curves, self.measured_on = dict(self.history.curves), self.history.measured_on
+            self.measured_on = self.history.measured_on
+            self.curves = {name: values[self._first :] for name, values in self.history.curves.items()}
             self.answers = answers
 
     def still(self):

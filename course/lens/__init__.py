@@ -14,7 +14,7 @@ import traitlets
 from torch.overrides import TorchFunctionMode
 
 from course.insight import receptive_fields
-from course.look import Widget, as_digit
+from course.look import DigitWidget
 
 KINDS = {  # PyTorch's functions that the lens can explain
     "conv2d": "convolution",
@@ -100,11 +100,11 @@ def _batch_norm(args, kwargs, keep):
     return kept | {"eps": values.get("eps", 1e-5)}
 
 
-class ConvolutionLens(Widget):
+class ConvolutionLens(DigitWidget):
     """A widget that explains each cell of each map. Set `lens.image` to look at another digit."""
 
     _esm = Path(__file__).parent / "lens.js"
-    _css = Widget.css(Path(__file__).parent / "lens.css")
+    _css = DigitWidget.css(Path(__file__).parent / "lens.css")
     preview = "lens.png"
 
     layers = traitlets.List().tag(sync=True)
@@ -115,15 +115,8 @@ class ConvolutionLens(Widget):
         self._model = copy.deepcopy(model)
         self.image = image
 
-    @property
-    def image(self):
-        """The digit, as the network takes it: normalised, [1, 28, 28]."""
-        return self._image
-
-    @image.setter
-    def image(self, image):
-        self._image = as_digit(image)
-        layers, numbers = trace(self._model, self._image)
+    def _develop(self):
+        layers, numbers = trace(self._model, self.image)
         with self.hold_sync():  # both reach the page together
             self.layers, self.numbers = layers, numbers.numpy().tobytes()
 
