@@ -297,11 +297,13 @@ def test_only_a_small_drawing_is_thinned(pad_js):
 def test_undo_says_that_it_brings_back_what_was_cleared(shown):
     draw(shown, [(0.2, 0.2), (0.8, 0.2)])
     undo = shown.locator("button").first
+    next_frame(shown)
     assert undo.inner_text() == "Undo"
     shown.get_by_role("button", name="Clear").click()
     next_frame(shown)
     assert undo.inner_text() == "Undo clear"
     draw(shown, [(0.5, 0.5)])
+    next_frame(shown)
     assert undo.inner_text() == "Undo"
 
 
