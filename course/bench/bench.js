@@ -153,6 +153,7 @@ function render({ model, el }) {
 
   const world = () => [model.get("weights"), model.get("inputs"), model.get("targets")];
   const errors = () => [...model.get("past"), forward(...world()).E];
+  const span = () => Math.max(model.get("past").length, earlier.length - 1, 10); // the steps that the curve has room for
 
   function put(changes, text) {
     for (const [name, value] of Object.entries(changes)) model.set(name, value);
@@ -260,10 +261,7 @@ function render({ model, el }) {
   }
   curve.onpointermove = (event) => {
     const box = curve.getBoundingClientRect();
-    look(
-      (((event.clientX - box.left) / box.width) * 260 - 10) /
-        (240 / Math.max(errors().length - 1, earlier.length - 1, 10)),
-    );
+    look(((((event.clientX - box.left) / box.width) * 260 - 10) * span()) / 240);
   };
   curve.onpointerleave = curve.onblur = () => look(null);
   curve.onkeydown = (event) => {
@@ -316,8 +314,7 @@ function render({ model, el }) {
   }
   function showCurve(curveErrors) {
     const top = Math.max(...curveErrors, ...earlier, 1e-9);
-    const last = Math.max(curveErrors.length - 1, earlier.length - 1, 10);
-    const x = (n) => 10 + (240 * n) / last;
+    const x = (n) => 10 + (240 * n) / span();
     const y = (E) => 140 - (120 * E) / top;
     for (const [name, all] of Object.entries({ earlier, now: curveErrors })) {
       const points = all.map((E, n) => `${x(n)},${y(E)}`).join(" ");

@@ -25,14 +25,9 @@ KINDS = {  # PyTorch's functions that the lens can explain
     "linear": "linear layer",
     "log_softmax": "log-softmax",
 }
-HAVE_FIELDS = {
-    "conv2d",
-    "batch_norm",
-    "max_pool2d",
-    "avg_pool2d",
-    "linear",
-}  # as `receptive_fields` lists them
-UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}  # numbers
+# Those that `receptive_fields` lists, and those that leave all numbers as they are.
+HAVE_FIELDS = {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "linear"}
+UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}
 
 
 class _Trace(TorchFunctionMode):
