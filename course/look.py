@@ -30,6 +30,15 @@ class Widget(anywidget.AnyWidget):
         path = PICTURES / self.preview
         return path.read_bytes() if path.is_file() else None
 
+    def state(self):
+        """The values that the page starts with, ready for JSON: the website has no kernel."""
+        names = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names(sync=True))
+        values = {name: getattr(self, name) for name in sorted(names) if not name.startswith("_")}
+        return {
+            name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+            for name, value in values.items()
+        }
+
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         if (picture := self.still()) is not None:

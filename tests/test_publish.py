@@ -1,8 +1,11 @@
 """tools/publish.py: one place says where the repository lives, and all others follow."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import urllib.parse
 
 import pytest
 from helpers import HERE
@@ -18,15 +21,27 @@ def course(tmp_path):
 
 
 def links(folder):
-    """Every owner/name in the badges, first cells and clone commands, by file."""
-    address = re.compile(
-        r"(?:colab\.research\.google\.com/github/|(?:= \\\"|clone )https://github\.com/)([\w.-]+/[\w.-]+)"
+    """Every owner/name in the badges, first cells, clone commands and links to the website, by file."""
+    before = "|".join(
+        [
+            r"colab\.research\.google\.com/github/",
+            r"kaggle\.com/kernels/welcome\?src=https://github\.com/",
+            r"codespaces\.new/",
+            r"lightning\.ai/new\?repo_url=https://github\.com/",
+            r"(?:= \\\"|clone )https://github\.com/",
+        ]
     )
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in publish.PLACES}
-    return {name: address.findall(text) for name, text in texts.items()}
+    address = re.compile(rf"(?:{before})([\w.-]+/[\w.-]+)")
+    site = re.compile(r"https://([\w-]+)\.github\.io/([\w.-]*)/?")
+    found = {}
+    for name in publish.PLACES:
+        text = urllib.parse.unquote((folder / name).read_text(encoding="utf-8"))
+        sites = [f"{owner}/{repository or f'{owner}.github.io'}" for owner, repository in site.findall(text)]
+        found[name] = address.findall(text) + sites
+    return found
 
 
-LINKS = {"README.md": 3, "S5.ipynb": 2, "S6.ipynb": 2}
+LINKS = {"README.md": 6, "S5.ipynb": 5, "S6.ipynb": 5}
 
 
 def test_all_places_agree_here():
@@ -36,7 +51,7 @@ def test_all_places_agree_here():
 def test_all_places_follow_again_and_again(course):
     before = {name: (course / name).read_bytes() for name in publish.PLACES}
     old = publish.current(course)
-    for new in ["some-one/my.course", "some-one/my.course2", "some-one/my.course2", old]:
+    for new in ["some-one/my.course", "some-one/my.course2", "some-one/my.course2", "me/me.github.io", old]:
         counts = publish.publish(new, course)
         assert counts == LINKS
         assert publish.current(course) == new
@@ -84,3 +99,22 @@ def test_other_names_are_refused_before_anything_changes(course, wrong):
     with pytest.raises(ValueError, match="is not a repository on GitHub: write owner/name"):
         publish.publish(wrong, course)
     assert before == {path.name: path.read_bytes() for path in course.iterdir()}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+@pytest.mark.parametrize(
+    "wrong", ["a/b; touch here", "a/b$(touch here)", "'; touch here; '", '"; touch here; "']
+)
+def test_make_hands_over_the_name_as_it_is(tmp_path, wrong):
+    shutil.copy(HERE / "Makefile", tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@" > arguments\n')
+    python.chmod(0o755)
+    for name in ["requirements.txt", ".venv/ready"]:
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "requirements.txt", (0, 0))
+    command = ["make", "publish", "REPO=" + wrong.replace("$", "$$")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "arguments").read_text() == f"-m|tools.publish|{wrong}|"
+    assert not (tmp_path / "here").exists()

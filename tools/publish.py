@@ -1,4 +1,4 @@
-"""Point the badges and the notebooks' first cells to your copy of this repository on GitHub.
+"""Point the badges, the notebooks' first cells and the website to your copy of this repository on GitHub.
 
     make publish REPO=owner/name
 
@@ -23,15 +23,28 @@ def current(folder=HERE):
     return SETTING.search((folder / "pyproject.toml").read_text(encoding="utf-8"))[1]
 
 
+def website(repository):
+    """Where GitHub Pages serves the repository's website."""
+    owner, name = repository.split("/")
+    return f"https://{owner}.github.io/" + (
+        f"{name}/" if name.lower() != f"{owner}.github.io".lower() else ""
+    )
+
+
 def publish(new, folder=HERE):
     """Put `new` in all places; return how many there were, by file."""
     if not NAME.fullmatch(new):
         raise ValueError(f"{new!r} is not a repository on GitHub: write owner/name")
-    address = re.compile(rf"(github(?:\.com)?/){re.escape(current(folder))}(?![\w-]|\.\w)")
+    old = current(folder)
+    # In an address within an address, slashes are written as %2F.
+    repository = "(/|%2F)".join(map(re.escape, old.split("/")))
+    link = re.compile(rf"((?:github|github\.com|codespaces\.new)(?:/|%2F)){repository}(?![\w-]|\.\w)")
     texts, counts = {}, {}
     for name in PLACES:
         text = (folder / name).read_bytes().decode("utf-8")
-        texts[name], counts[name] = address.subn(rf"\g<1>{new}", text)
+        text, links = link.subn(lambda match: match[1] + new.replace("/", match[2]), text)
+        counts[name] = links + text.count(website(old))
+        texts[name] = text.replace(website(old), website(new))
     text = (folder / "pyproject.toml").read_bytes().decode("utf-8")
     texts["pyproject.toml"] = SETTING.sub(f'repository = "{new}"', text)
     for name, text in texts.items():  # the setting comes last: until then the same command works again

@@ -3,7 +3,7 @@
     python -m tools.run_lessons              executed copies go to runs/, pictures to runs/Test_Images/
     python -m tools.run_lessons S6           only that lesson
     python -m tools.run_lessons --out DIR    executed copies and pictures go to the folder DIR instead
-    python -m tools.run_lessons --in-place   update the notebooks' own outputs and Test_Images/
+    python -m tools.run_lessons --in-place   update the notebooks themselves, Test_Images/, the website's film
 
 The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
 """
@@ -46,10 +46,11 @@ class LiveClient(NotebookClient):
 
 
 def run_notebook(lesson, folder):
-    """Execute a notebook with `folder` as its working directory; return it with its results."""
+    """Execute a notebook with `folder` as its working directory; return it, its results and its film."""
     notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
-    # One more cell, neither shown nor kept, hands over the results that the notebook collected.
-    notebook.cells.append(nbformat.v4.new_code_cell("import json; print(json.dumps(results))"))
+    # One more cell, neither shown nor kept, hands over what the notebook collected.
+    film = "film.state()" if lesson == "S5" else "None"
+    notebook.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps([results, {film}]))"))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.on_cell_start = client.show_place
     client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
@@ -59,8 +60,8 @@ def run_notebook(lesson, folder):
         notebook.cells.pop()
         save(notebook, folder / f"{lesson}.failed.ipynb")
         raise
-    results = json.loads(notebook.cells.pop().outputs[0].text)
-    return notebook, results
+    results, film = json.loads("".join(output.text for output in notebook.cells.pop().outputs))
+    return notebook, results, film
 
 
 def tidy(notebook):
@@ -136,10 +137,12 @@ def main():
     for lesson in lessons:
         print(f"\n===== {lesson}.ipynb =====\n", flush=True)
         try:
-            notebook, reached = run_notebook(lesson, folder)
+            notebook, reached, film = run_notebook(lesson, folder)
         except CellExecutionError as error:
             sys.exit(f"{error}\n{lesson}.ipynb stopped there; see {lesson}.failed.ipynb in {folder}")
         save(notebook, folder / f"{lesson}.ipynb")
+        if film and args.in_place and not utils.is_smoke_test():
+            write_text(HERE / "website" / "film.json", json.dumps(film) + "\n")
         results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
     print("\n===== Results =====\n")
     utils.print_results(results)

@@ -18,6 +18,7 @@ from course.look import Widget
 from utils import MEAN, STD, load_weights, warp
 
 HERE = Path(__file__).resolve().parents[2]  # the repository
+TINY = 1e-6  # decides what lies halfway between two whole numbers, whatever the last digits of a sum
 
 
 def get_trained(Network):
@@ -32,6 +33,7 @@ def prepare(drawing):
     fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
     smaller than a fifth of the pad is enlarged less, or a dot would look like a filled zero.
     A picture whose border is not black is taken for a photo: see `find_ink`.
+    Doubles, and `TINY`, make sure that the website's engine arrives at the same pixels.
     """
     border = torch.cat([drawing[0], drawing[-1], drawing[:, 0], drawing[:, -1]])
     if (border > 0).float().mean() > 0.9:
@@ -42,12 +44,12 @@ def prepare(drawing):
     digit = drawing[inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1]
     scale = 20 / max(*digit.shape, max(drawing.shape) / 5)
     rows, columns = (max(1, round(scale * length)) for length in digit.shape)
-    digit = digit[None, None].float()
+    digit = digit[None, None].double()
     digit = F.interpolate(digit, size=(rows, columns), mode="bilinear", antialias=True)[0, 0]
     top, left = _start(digit.sum(dim=1)), _start(digit.sum(dim=0))
-    picture = torch.zeros(28, 28)
+    picture = torch.zeros(28, 28, dtype=torch.float64)
     picture[top : top + rows, left : left + columns] = digit
-    return (255 * picture / picture.max()).round().to(torch.uint8)
+    return (255 * picture / picture.max() + TINY).round().to(torch.uint8)
 
 
 def find_ink(photo):
@@ -67,25 +69,30 @@ def find_ink(photo):
 def _start(ink):
     """Return where in 28 pixels the digit must begin, so that its centre of mass is in the middle."""
     centre = (ink * (torch.arange(len(ink)) + 0.5)).sum() / ink.sum()
-    start = math.ceil(14 - centre.item())  # rounded up, as all of MNIST's digits are
+    start = math.ceil(14 - centre.item() - TINY)  # rounded up, as all of MNIST's digits are
     return min(max(start, 0), 28 - len(ink))
 
 
-def recognise(model, picture, views=16):
-    """Return ten probabilities: the mean over slightly varied views of the picture, always the same ones.
-
-    The views of a digit agree. Those of a scribble disagree, so no mean probability is high.
-    """
+def variations(views):
+    """How the views of a drawing differ, always the same way: a dict of angles, shifts and scales."""
     # A generator of its own, so that drawing does not change the random numbers of a training.
     generator = torch.Generator().manual_seed(0)
 
     def up_to(limit, *shape):
-        return (2 * torch.rand(views, *shape, generator=generator) - 1) * limit
+        return (2 * torch.rand(views, *shape, generator=generator).double() - 1) * limit
 
-    images = picture.expand(views, 1, 28, 28) / 255
-    varied = warp(images, angle=up_to(15), shift=up_to(2, 2), scale=1 + up_to(0.12), smooth=True)
+    return {"angle": up_to(15), "shift": up_to(2, 2), "scale": 1 + up_to(0.12)}
+
+
+def recognise(model, picture, views=16):
+    """Return ten probabilities: the mean over slightly varied views of the picture.
+
+    The views of a digit agree. Those of a scribble disagree, so no mean probability is high.
+    """
+    images = picture.expand(views, 1, 28, 28).double() / 255
+    varied = warp(images, **variations(views), smooth=True)
     with torch.no_grad():
-        return model((varied - MEAN) / STD).softmax(dim=1).mean(dim=0)
+        return model(((varied - MEAN) / STD).float()).softmax(dim=1).mean(dim=0)
 
 
 class DigitPad(Widget):

@@ -47,31 +47,36 @@ class _Trace(TorchFunctionMode):
 
 
 def trace(model, image):
-    """What the network computes for an image: (a description of each step, all numbers as float32)."""
+    """What the network computes for an image: (a description of each step, all numbers as float32).
+
+    The weights come first among the numbers, then what each step makes of the image.
+    """
     still = copy.deepcopy(model).cpu().eval()
     names = {id(weight): name.rpartition(".")[0] for name, weight in still.named_parameters()}
     fields = iter(receptive_fields(still))
     image = image.reshape(1, 1, 28, 28).cpu()
     with torch.no_grad(), _Trace() as recorded:
         still(image)
-    numbers, layers = [], []
+    layers, weights, maps = [], [], []
 
-    def keep(tensor):
+    def keep(tensor, numbers=weights):
         """Add a tensor to the numbers; return where it begins."""
+        if tensor is None:
+            return None
         place = sum(part.numel() for part in numbers)
         numbers.append(tensor.detach().float().flatten())
         return place
 
-    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image)}
+    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image, maps)}
     layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
     for function, args, kwargs, output in recorded.steps:
         before = layers[-1]
         shape = list(output.shape[1:]) if output.dim() == 4 else [1, 1, output.shape[1]]
-        layer = {"kind": KINDS.get(function, ""), "shape": shape, "at": keep(output)}
+        layer = {"kind": KINDS.get(function, ""), "shape": shape, "at": keep(output, maps)}
         layer |= {name: before[name] for name in ("jump", "field", "start")}
-        weights = [value for value in [*args, *kwargs.values()] if id(value) in names]
+        own = [value for value in [*args, *kwargs.values()] if id(value) in names]
         count = sum(other["kind"] == layer["kind"] for other in layers) + 1
-        layer["name"] = names[id(weights[0])] if weights else f"{layer['kind'] or function} {count}"
+        layer["name"] = names[id(own[0])] if own else f"{layer['kind'] or function} {count}"
         if function in HAVE_FIELDS:
             seen = next(fields)
             layer |= {"jump": seen.jump, "field": seen.field, "start": seen.start}
@@ -81,11 +86,13 @@ def trace(model, image):
         if function == "conv2d":
             layer["padding"] = (before["start"] - seen.start) // before["jump"]
         if function in ("conv2d", "linear"):
-            layer |= {"weight": keep(weights[0]), "bias": keep(weights[1]) if len(weights) > 1 else None}
+            layer |= {"weight": keep(own[0]), "bias": keep(own[1] if len(own) > 1 else None)}
         elif function == "batch_norm":
             layer |= _batch_norm(args, kwargs, keep)
         layers.append(layer)
-    return layers, torch.cat(numbers)
+    for layer in layers:
+        layer["at"] += sum(part.numel() for part in weights)
+    return layers, torch.cat(weights + maps)
 
 
 def _batch_norm(args, kwargs, keep):

@@ -1,0 +1,510 @@
+"""The course's website, as `make site` built it, is opened, read and used; no other host is asked."""
+
+import functools
+import html.parser
+import http.server
+import json
+import re
+import threading
+import time
+import urllib.parse
+
+import pytest
+import torch
+from browsing import PICTURES, bars, draw, sees_verdict
+from helpers import HERE
+from torch import nn
+
+import utils
+from course.digitpad import get_trained, prepare, recognise, variations
+from model import Net, NetFC, NetGAP, NetMini
+from website.networks import export
+
+SITE = HERE / "site"
+PAGES = ["index.html", "S5.html", "S6.html", "glossary.html", "benchmarks.html"]
+THREE = [
+    (0.3, 0.25),
+    (0.5, 0.15),
+    (0.65, 0.25),
+    (0.6, 0.4),
+    (0.45, 0.47),
+    (0.65, 0.55),
+    (0.7, 0.7),
+    (0.5, 0.82),
+    (0.3, 0.75),
+]
+SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]
+each_page = pytest.mark.parametrize("name", PAGES)
+
+if not (SITE / "index.html").is_file():
+    pytest.skip("there is no website yet: run `make site` first", allow_module_level=True)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=SITE)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens a page of the website. At the end nothing may have gone wrong, and no other host been asked."""
+    contexts, complaints = [], []
+
+    def open_page(name, width=1400, theme="light", expected=(), without=None, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce", **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        if without:
+            page.route(without, lambda route: route.fulfill(body="", content_type="text/javascript"))
+
+        def complain(text):
+            if not any(part in text for part in expected):
+                complaints.append(text)
+
+        page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("request", lambda asked: None if is_own(asked.url, address) else complain(asked.url))
+        page.goto(address + name, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def is_own(url, address):
+    return url.startswith((address, "data:", f"blob:{address}"))
+
+
+# --- The pages, without a browser ---
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects a page's anchors, the addresses it leads to or loads, and its pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchors, self.addresses, self.pictures = set(), [], []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.addresses += [values[name] for name in ("href", "src") if values.get(name)]
+        if tag == "img":
+            self.pictures.append(values)
+
+
+@functools.cache
+def read_page(path):
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search.html", "genindex.html"])
+def test_links_lead_somewhere(name):
+    assert read_page(SITE / name).addresses
+    for link in read_page(SITE / name).addresses:
+        url = urllib.parse.urlsplit(link)
+        if url.scheme or url.netloc:
+            continue
+        target = SITE / (urllib.parse.unquote(url.path) or name)
+        assert target.exists(), link
+        if url.fragment and target.suffix == ".html":
+            assert urllib.parse.unquote(url.fragment) in read_page(target).anchors, link
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pictures_say_what_they_show_and_come_one_after_the_other(name):
+    for picture in read_page(SITE / name).pictures:
+        assert len(picture["alt"].split()) >= 3, picture
+        if picture["src"].endswith(".png"):
+            assert picture["loading"] == "lazy" and int(picture["width"]) > 0, picture
+
+
+def test_style_sheets_load_only_what_is_there():
+    for path in SITE.rglob("*.css"):
+        for link in re.findall(r"url\(['\"]?([^'\")]+)", path.read_text(encoding="utf-8")):
+            if not link.startswith(("data:", "#")):
+                assert (path.parent / urllib.parse.urlsplit(link).path).exists(), f"{link} in {path.name}"
+
+
+@pytest.mark.parametrize("lesson", ["S5", "S6"])
+def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
+    links = [urllib.parse.unquote(link) for link in read_page(SITE / f"{lesson}.html").addresses]
+    for place in [
+        r"https://colab\.research\.google\.com/github/\S+/S?\.ipynb",
+        r"https://kaggle\.com/kernels/welcome\?src=https://github\.com/\S+/S?\.ipynb",
+        r"https://codespaces\.new/\S+",
+        r"https://lightning\.ai/new\?repo_url=https://github\.com/\S+/S?\.ipynb",
+    ]:
+        assert any(re.fullmatch(place.replace("S?", lesson), link) for link in links), place
+    assert (SITE / f"_static/lessons/{lesson}.ipynb").read_bytes() == (HERE / f"{lesson}.ipynb").read_bytes()
+
+
+# --- The pages in a browser ---
+
+
+def scroll_through(page):
+    """Go down to the end of the page, so that all lazy pictures and widgets come near the window."""
+    page.evaluate(
+        """async () => {
+          for (let y = 0; y < document.body.scrollHeight; y += 800) {
+            window.scrollTo(0, y);
+            await new Promise(resolve => setTimeout(resolve, 30));
+          }
+        }"""
+    )
+    page.wait_for_load_state("networkidle")
+
+
+@each_page
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (800, "light"), (1400, "dark")])
+def test_pages_look_right(visit, name, width, theme):
+    page = visit(name, width, theme)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"site-{name[:-5]}-{width}.png")
+    scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page is too wide"
+    shown = page.evaluate(
+        "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
+    )
+    assert shown == 0, "a picture is missing"
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
+    assert (brightness < 150) == (theme == "dark")
+
+
+@each_page
+def test_pages_are_small(visit, name):
+    sizes = []
+    page = visit("search.html")
+    page.on("requestfinished", lambda asked: sizes.append(asked.sizes()["responseBodySize"]))
+    page.goto(page.url.replace("search.html", name), wait_until="networkidle")
+    assert 50_000 < sum(sizes) < 1_500_000
+
+
+def test_the_landing_page_can_be_read_without_javascript(visit):
+    page = visit("index.html", java_script_enabled=False)
+    assert page.locator("h1").inner_text().startswith("Handwritten digits with PyTorch")
+    assert page.locator(".live-pad img").is_visible()
+    assert page.get_by_role("link", name="Start with lesson 5").is_visible()
+
+
+def test_formulas_are_typeset(visit):
+    page = visit("S6.html")
+    formulas = page.locator(".katex-html")
+    source = (HERE / "S6.ipynb").read_text(encoding="utf-8")
+    assert formulas.count() >= len(re.findall(r"\$\$.+?\$\$", source)) >= 10
+    assert page.locator(".katex-error").count() == 0
+    assert page.evaluate("document.fonts.ready.then(() => document.fonts.check('16px KaTeX_Math'))")
+    text = page.locator("article").inner_text()
+    assert "$$" not in text and "dfrac" not in text
+
+
+def test_search_finds_a_term(visit):
+    page = visit("search.html?q=receptive+field")
+    page.locator("#search-results li").first.wait_for()
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert any("Lesson 5" in title for title in found)
+
+
+def test_the_theme_can_be_switched(visit):
+    page = visit("index.html", theme="light")
+    colours = set()
+    for _ in range(3):  # automatic, light, dark
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.locator(".theme-switch-button:visible").first.click()
+    assert len(colours) == 2
+    ink = "getComputedStyle(document.querySelector('.course-widget')).color"
+    assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
+
+
+# --- The widgets ---
+
+
+def awake(page, widget):
+    place = page.locator(f".live-{widget}")
+    place.scroll_into_view_if_needed()
+    page.locator(f".live-{widget}[data-state=awake]").wait_for()
+    return place
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(THREE, "This is a 3."), (SEVEN, "This is a 7.")])
+def test_the_pad_reads_a_digit(visit, points, verdict):
+    page = visit("index.html")
+    awake(page, "pad")
+    draw(page, points)
+    sees_verdict(page, verdict)
+    assert abs(sum(bars(page)) - 100) < 1
+    page.screenshot(path=PICTURES / f"site-pad-{verdict[-2]}.png")
+    page.get_by_role("button", name="Clear").click()
+    sees_verdict(page, "Draw a large digit.")
+
+
+def test_the_pad_with_each_network(visit):
+    page = visit("index.html")
+    place = awake(page, "pad")
+    draw(page, SEVEN)
+    sees_verdict(page, "This is a 7.")
+    answers = {"NetGAP": bars(page)}
+    for name in ["Net", "NetFC", "NetMini"]:
+        place.locator("select").select_option(name)
+        page.wait_for_function(
+            "before => [...document.querySelectorAll('.digit-pad [role=meter]')]"
+            ".some((bar, n) => Number(bar.ariaValueNow) !== before[n])",
+            arg=list(answers.values())[-1],
+        )
+        sees_verdict(page, "This is a 7.")
+        time.sleep(1)  # until all views are worked out
+        answers[name] = bars(page)
+    assert len({tuple(answer) for answer in answers.values()}) == 4, "each network has an answer of its own"
+
+
+def test_a_network_that_cannot_be_loaded(visit):
+    page = visit("index.html", expected=["Failed to load resource", "503"])
+    place = awake(page, "pad")
+    page.route("**/networks/Net.*", lambda route: route.fulfill(status=503))
+    place.locator("select").select_option("Net")
+    place.get_by_text("Net could not be loaded.").wait_for()
+    draw(page, SEVEN)
+    sees_verdict(page, "This is a 7.")
+    page.unroute("**/networks/Net.*")
+    place.locator("select").select_option("NetFC")
+    place.locator("select").select_option("Net")
+    page.wait_for_function("document.querySelector('.live-choice span').textContent === ''")
+
+
+def test_a_widget_that_cannot_be_loaded_keeps_its_picture(browser, address):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/networks/*", lambda route: route.abort())
+        page.goto(address)
+        page.get_by_text("This could not be loaded.").wait_for()
+        assert page.locator(".live-pad img").is_visible()
+
+
+def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
+    page = visit("S6.html")
+    bench = awake(page, "bench")
+    error = bench.locator(".bench-curve text")
+    assert error.text_content() == "step 0: E = 0.242520"
+    for rate, expected in [("0.1", "0.1335"), ("2", "0.0052")]:  # what the lesson says below the bench
+        bench.get_by_label("learning rate").fill(rate)
+        bench.get_by_label("learning rate").press("Tab")
+        bench.get_by_role("button", name="100 steps").click()
+        assert error.text_content().startswith(f"step 100: E = {expected}")
+        assert expected in page.locator("article").inner_text()
+        bench.get_by_role("button", name="Rewind").click()
+
+
+def test_the_lens_explains_a_cell(visit):
+    page = visit("S5.html")
+    place = page.locator(".live-lens")
+    place.get_by_role("button").click()
+    awake(page, "lens")
+    assert (
+        "= " in place.locator(".lens-sum").inner_text()
+        and "filter" in place.locator(".lens-sum").inner_text()
+    )
+    for layer in range(1, place.locator("select option").count()):
+        place.locator("select").select_option(str(layer))
+        assert "cannot explain" not in place.locator(".lens-sum").inner_text()
+    page.screenshot(path=PICTURES / "site-lens.png")
+    answer = int(torch.tensor([float(text) for text in final_scores(place)]).argmax())
+    assert answer == 7, "the first test digit"
+
+
+def final_scores(place):
+    """The log-probabilities that the lens shows for the ten digits."""
+    scores = []
+    place.locator(".lens-map").focus()
+    for _ in range(9):
+        place.locator(".lens-map").press("ArrowLeft")
+    for _ in range(10):
+        scores.append(place.locator(".lens-sum b").first.inner_text().replace("−", "-"))
+        place.locator(".lens-map").press("ArrowRight")
+    return scores
+
+
+def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
+    page = visit("S5.html")
+    film = awake(page, "film")
+    slider = film.locator("input")
+    assert "before training" in film.locator(".film-slider span").inner_text()
+    slider.focus()
+    slider.press("End")
+    assert "after epoch 20 of 20" in film.locator(".film-slider span").inner_text()
+    best = film.locator(".film-best")
+    assert best.get_attribute("aria-label") == "digit 7" and float(best.get_attribute("aria-valuenow")) > 90
+    page.screenshot(path=PICTURES / "site-film.png")
+
+
+@pytest.mark.parametrize("width", [390, 600, 800, 1100, 1400])
+@pytest.mark.parametrize(
+    ("name", "widgets"),
+    [("index.html", ["pad"]), ("S5.html", ["film", "lens"]), ("S6.html", ["bench", "pad"])],
+)
+def test_waking_moves_nothing_else(visit, name, widgets, width):
+    page = visit(name, width, without="**/host.js*")
+    heights = {widget: height_of(page.locator(f".live-{widget}")) for widget in widgets}
+    page = visit(name, width)
+    for widget in widgets:
+        place = page.locator(f".live-{widget}")
+        if place.get_by_role("button", name="Wake").count():
+            place.get_by_role("button", name="Wake").click()
+        awake(page, widget)
+        page.wait_for_timeout(100)
+        assert abs(height_of(place) - heights[widget]) <= 1, widget
+
+
+def height_of(place):
+    return place.evaluate("place => place.getBoundingClientRect().height")
+
+
+# --- The engine ---
+
+
+@pytest.fixture
+def engine(visit):
+    """The website's engine in a page, and a function that calls it with numbers."""
+    page = visit("search.html")
+    module = page.evaluate_handle("import('./_static/engine.js')")
+
+    def call(code, *arguments):
+        return page.evaluate(f"([e, ...all]) => ({code})(e, ...all)", [module, *arguments])
+
+    return call
+
+
+def digits(count):
+    images, _ = utils.shipped_digits()
+    return images[:, : count // 10].flatten(0, 1)
+
+
+RUN = """async (e, name, folder, pictures) => {
+  const network = await e.load(name, new URL(folder, location.href));
+  return pictures.map(picture => Array.from(e.run(network, picture)));
+}"""
+
+
+@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+def test_networks_answer_as_in_pytorch(engine, Network):
+    pictures = utils.Normalize()(digits(200))
+    with torch.no_grad():
+        expected = get_trained(Network).eval()(pictures)
+    answers = torch.tensor(engine(RUN, Network.__name__, "_static/networks/", pictures.flatten(1).tolist()))
+    torch.testing.assert_close(answers.exp(), expected.exp(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-5)
+
+
+class Strided(nn.Sequential):
+    """A network unlike those of the course."""
+
+    def __init__(self):
+        layers = [
+            nn.Conv2d(1, 4, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(4, affine=False),
+            nn.ReLU(),
+        ]
+        layers += [
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(4, 6, 3, stride=2),
+            nn.AvgPool2d(2, stride=1),
+            nn.Flatten(),
+        ]
+        super().__init__(*layers, nn.Linear(24, 10, bias=False), nn.LogSoftmax(dim=1))
+
+
+def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
+    torch.manual_seed(0)
+    network = Strided()
+    network(torch.randn(50, 1, 28, 28))  # gives batch norm its statistics
+    export(network.eval(), tmp_path)
+    with torch.no_grad():
+        pictures = utils.Normalize()(digits(20))
+        expected = network(pictures)
+    answers = engine(
+        """async (e, table, weights, pictures) => {
+          const network = { ...table, numbers: new Float32Array(table.size) };
+          network.numbers.set(weights);
+          return pictures.map(picture => Array.from(e.run(network, picture)));
+        }""",
+        json.loads((tmp_path / "Strided.json").read_text()),
+        torch.frombuffer(bytearray((tmp_path / "Strided.bin").read_bytes()), dtype=torch.float32).tolist(),
+        pictures.flatten(1).tolist(),
+    )
+    torch.testing.assert_close(torch.tensor(answers), expected, atol=1e-5, rtol=1e-5)
+
+
+def drawings(count):
+    """Random drawings as the pad sends them: from a dot to a scribble, in all sizes, with soft edges."""
+    generator = torch.Generator().manual_seed(0)
+
+    def between(low, high):
+        return low + (high - low) * torch.rand((), generator=generator).item()
+
+    rows, columns = torch.meshgrid(torch.arange(140.0), torch.arange(140.0), indexing="ij")
+    for _ in range(count):
+        drawing, reach, width = torch.zeros(140, 140), between(1, 60), between(2, 9)
+        y, x = between(0, 139), between(0, 139)
+        for _ in range(int(between(1, 30))):
+            distance = ((rows - y) ** 2 + (columns - x) ** 2).sqrt()
+            drawing = torch.maximum(drawing, 255 * (width - distance).clamp(0, 1))
+            y, x = (min(max(place + between(-reach, reach), 0), 139) for place in (y, x))
+        yield drawing.round().to(torch.uint8)
+
+
+PREPARE = """(e, drawings) => drawings.map(drawing => {
+  const picture = e.prepare(Uint8Array.from(drawing), 140);
+  return picture && Array.from(picture);
+})"""
+
+
+def test_drawings_become_the_same_pictures_as_in_python(engine):
+    all_drawings = [*drawings(100), torch.zeros(140, 140, dtype=torch.uint8)]
+    pictures = engine(PREPARE, [drawing.flatten().tolist() for drawing in all_drawings])
+    assert pictures.pop() is None
+    for drawing, picture in zip(all_drawings, pictures):
+        assert torch.equal(prepare(drawing), torch.tensor(picture, dtype=torch.uint8).view(28, 28))
+
+
+def test_the_sixteen_views_are_the_same_as_in_python(engine):
+    image = digits(10)[3]
+    angles = variations(16)
+    views = [dict(zip(angles, values)) for values in zip(*(values.tolist() for values in angles.values()))]
+    seen = engine(
+        "(e, picture, views) => views.map(view => Array.from(e.vary(picture, view)))",
+        image.flatten().tolist(),
+        views,
+    )
+    varied = utils.warp(image.expand(16, 1, 28, 28).double() / 255, **angles, smooth=True)
+    expected = (varied - utils.MEAN) / utils.STD
+    torch.testing.assert_close(torch.tensor(seen).view(16, 1, 28, 28).double(), expected, atol=1e-5, rtol=0)
+
+
+def test_the_answer_is_that_of_the_pad_in_jupyter(engine):
+    image = digits(10)[3]
+    mean = engine(
+        """async (e, picture) => {
+          const network = await e.load("NetGAP", new URL("_static/networks/", location.href));
+          const answers = network.views.map(view => e.answer(network, picture, view));
+          return Array.from(answers[0], (_, digit) => answers.reduce((sum, one) => sum + one[digit], 0) / 16);
+        }""",
+        image.flatten().tolist(),
+    )
+    expected = recognise(get_trained(NetGAP).eval(), image)
+    torch.testing.assert_close(torch.tensor(mean), expected, atol=1e-5, rtol=0)

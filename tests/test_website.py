@@ -1,0 +1,186 @@
+"""The website's copy of the course: exported networks, links, widgets, alt texts.
+
+What a visitor's browser does with it is tested in tests/browser/test_site.py.
+"""
+
+import json
+import re
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import HERE, code_cells, each_lesson, read
+from torch import nn
+
+from course.digitpad import get_trained
+from model import Net, NetFC, NetGAP, NetMini
+from website import build
+from website.networks import describe, export
+
+
+class Other(nn.Module):
+    """A network of one's own: some layers, then what `forward` does with them."""
+
+    def __init__(self, forward, *layers):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.compute = forward
+
+    def forward(self, x):
+        return F.log_softmax(self.compute(x, *self.layers).flatten(1), dim=1)
+
+
+def mean_of_maps(x, convolution):
+    return F.avg_pool2d(convolution(x), 26)
+
+
+@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+def test_all_weights_are_exported(Network, tmp_path):
+    network = get_trained(Network)
+    export(network, tmp_path)
+    table = json.loads((tmp_path / f"{Network.__name__}.json").read_text())
+    weights = np.fromfile(tmp_path / f"{Network.__name__}.bin", dtype="<f4")
+    expected = [tensor for name, tensor in network.state_dict().items() if "num_batches" not in name]
+    assert sorted(weights) == sorted(np.concatenate([tensor.numpy().ravel() for tensor in expected]))
+    assert table["layers"][0]["at"] == len(weights), "the results of the layers come after the weights"
+    last = table["layers"][-1]
+    assert last["shape"] == [1, 1, 10] and table["size"] == last["at"] + 10
+    assert len(table["views"]) == 16 and set(table["views"][0]) == {"angle", "shift", "scale"}
+
+
+def test_a_changed_network_is_only_exported_again():
+    layers = [nn.Conv2d(1, 4, 5, stride=2, padding=1, bias=False), nn.BatchNorm2d(4, affine=False)]
+    layers += [nn.MaxPool2d(3, stride=2), nn.Linear(4 * 6 * 6, 10, bias=False)]
+    table, _ = describe(Other(lambda x, a, b, c, d: d(c(F.relu(b(a(x)))).flatten(1)), *layers))
+    kinds = [layer["kind"] for layer in table["layers"]]
+    assert kinds[1:] == ["convolution", "batch norm", "ReLU", "max-pooling", "linear layer", "log-softmax"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "layers", "unknown"),
+    [
+        (lambda x, a: mean_of_maps(x, lambda x: torch.sigmoid(a(x))), [nn.Conv2d(1, 10, 3)], "sigmoid"),
+        (lambda x, a: mean_of_maps(x, lambda x: a(x) + 1), [nn.Conv2d(1, 10, 3)], "add"),
+        (lambda x, a: mean_of_maps(x, lambda x: F.leaky_relu(a(x))), [nn.Conv2d(1, 10, 3)], "leaky_relu"),
+        (lambda x, a: a(x).mean(dim=(2, 3)), [nn.Conv2d(1, 10, 3)], "mean"),
+    ],
+)
+def test_a_layer_that_the_engine_does_not_know_is_refused(forward, layers, unknown):
+    with pytest.raises(ValueError, match=f"Other cannot be exported: the engine does not know .*{unknown}"):
+        describe(Other(forward, *layers))
+
+
+@pytest.mark.parametrize(
+    ("forward", "layers"),
+    [
+        (
+            lambda x, a, b: mean_of_maps(x, lambda x: b(a(x))),
+            [nn.Conv2d(1, 10, 3), nn.Conv2d(10, 10, 1, groups=2)],
+        ),
+        (lambda x, a: F.avg_pool2d(a(x), 24), [nn.Conv2d(1, 10, 3, dilation=2)]),
+        (lambda x, a, p: F.avg_pool2d(p(a(x)), 14), [nn.Conv2d(1, 10, 3), nn.AvgPool2d(2, padding=1)]),
+        (lambda x, a, p: F.avg_pool2d(p(a(x)), 9), [nn.Conv2d(1, 10, 3), nn.MaxPool2d(3, ceil_mode=True)]),
+        (lambda x, a: F.avg_pool2d(a(x), 28), [nn.Conv2d(1, 10, 3, padding=1, padding_mode="reflect")]),
+        (lambda x, a: [F.relu(a(x)), mean_of_maps(x, a)][1], [nn.Conv2d(1, 10, 3)]),
+        (
+            lambda x, a, b: mean_of_maps(x, lambda x: b(a(x))),
+            [nn.Conv2d(1, 10, 3), nn.BatchNorm2d(10, track_running_stats=False)],
+        ),
+    ],
+)
+def test_a_network_that_the_table_would_not_describe_is_refused(forward, layers):
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match="Other cannot be exported"):
+        describe(Other(forward, *layers))
+
+
+def test_exporting_leaves_the_network_as_it_is():
+    network = NetGAP().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    describe(network)
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("GLOSSARY.md#relu", "glossary.md#relu"),
+        ("S6.ipynb", "S6.ipynb"),
+        ("benchmarks/README.md#speed", "benchmarks.md#speed"),
+        ("#Draw-your-own-digit", "#draw-your-own-digit"),
+        ("Test_Images/lens.png", "Test_Images/lens.png"),
+        ("website/badges/colab.svg", "website/badges/colab.svg"),
+        ("solutions/S5.ipynb", "https://github.com/OWNER/mnist-course/blob/main/solutions/S5.ipynb"),
+        ("solutions", "https://github.com/OWNER/mnist-course/tree/main/solutions"),
+        ("https://example.org/A#B", "https://example.org/A#B"),
+    ],
+)
+def test_links_lead_to_the_website_or_to_the_repository(monkeypatch, link, target):
+    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    assert build.relink(f"see [this]({link}).", "S5.ipynb") == f"see [this]({target})."
+
+
+def test_links_of_a_page_in_a_folder(monkeypatch):
+    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    text = build.relink("[recipes](../course/recipes.py), [results](results)", "benchmarks/README.md")
+    where = "https://github.com/OWNER/mnist-course"
+    assert (
+        text
+        == f"[recipes]({where}/blob/main/course/recipes.py), [results]({where}/tree/main/benchmarks/results)"
+    )
+
+
+@each_lesson
+def test_each_picture_says_what_it_shows(lesson):
+    for cell in code_cells(read(lesson)):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt.split()) >= 5, f"{cell.id} needs an alt text"
+            assert not re.search('[<>"&]', alt)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("website") / "copy"
+    build.build(folder)
+    return folder
+
+
+def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
+    for lesson, widgets in {"S5": ["film", "lens"], "S6": ["bench", "pad"]}.items():
+        original, changed = HERE / f"{lesson}.ipynb", copy / f"{lesson}.ipynb"
+        assert (copy / "_static" / "lessons" / original.name).read_bytes() == original.read_bytes()
+        notebook = nbformat.read(changed, as_version=4)
+        html = [
+            output.data["text/html"]
+            for cell in code_cells(notebook)
+            for output in cell.outputs
+            if "live" in output.get("data", {}).get("text/html", "")
+        ]
+        assert [re.search('data-widget="(.*?)"', place)[1] for place in html] == widgets
+        assert all(re.search(r'<img src="_static/stills/\S+\.png" alt="[^"]{20,}">', place) for place in html)
+    for widget, folder in {"pad": "digitpad", "bench": "bench", "lens": "lens", "film": "film"}.items():
+        script = copy / "_static" / "widgets" / f"{widget}.js"
+        assert script.read_bytes() == (HERE / "course" / folder / f"{widget}.js").read_bytes()
+
+
+def test_the_landing_page_shows_measured_figures(copy):
+    text = (copy / "index.md").read_text(encoding="utf-8")
+    assert "{{" not in text
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    figures = re.findall(r"<br>([\d,]+) parameters<br>([\d.]+ ± [\d.]+ %)", text)
+    assert len(figures) == 3
+    for parameters, accuracy in figures:
+        assert re.search(rf"\| {parameters} \|.*{re.escape(accuracy)}", readme)
+
+
+def test_the_film_is_that_of_the_saved_lesson():
+    film = json.loads((HERE / "website" / "film.json").read_text(encoding="utf-8"))
+    printed = "".join(output.get("text", "") for cell in code_cells(read("S5")) for output in cell.outputs)
+    accuracies = re.findall(r"Epoch +\d+: training ([\d.]+) %.*? test ([\d.]+) %", printed)
+    curves = zip(film["curves"]["train_acc"], film["curves"]["test_acc"])
+    assert [(f"{training:.2f}", f"{test:.2f}") for training, test in curves] == accuracies
+    assert len(film["answers"]) == len(accuracies) + 1
