@@ -1,5 +1,6 @@
 """The course's website, as `make site` built it, is opened, read and used; no other host is asked."""
 
+import base64
 import functools
 import html.parser
 import http.server
@@ -59,7 +60,7 @@ def visit(browser, address):
     """Opens a page of the website. At the end nothing may have gone wrong, and no other host been asked."""
     contexts, complaints = [], []
 
-    def open_page(name, width=1400, theme="light", expected=(), without=None, **options):
+    def open_page(name, width=1400, theme="light", expected=(), without=None, on_load=None, **options):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce", **options
         )
@@ -73,6 +74,8 @@ def visit(browser, address):
             if not any(part in text for part in expected):
                 complaints.append(text)
 
+        if on_load:
+            page.on("requestfinished", on_load)
         page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("request", lambda asked: None if is_own(asked.url, address) else complain(asked.url))
@@ -190,16 +193,14 @@ def test_pages_look_right(visit, name, width, theme):
 
 @each_page
 def test_pages_are_small(visit, name):
-    sizes = []
-    page = visit("search.html")
-    page.on("requestfinished", lambda asked: sizes.append(asked.sizes()["responseBodySize"]))
-    page.goto(page.url.replace("search.html", name), wait_until="networkidle")
-    assert 50_000 < sum(sizes) < 1_500_000
+    loaded = []
+    visit(name, on_load=lambda request: loaded.append(request.sizes()["responseBodySize"]))
+    assert 600_000 < sum(loaded) < 1_500_000
 
 
 def test_the_landing_page_can_be_read_without_javascript(visit):
     page = visit("index.html", java_script_enabled=False)
-    assert page.locator("h1").inner_text().startswith("Handwritten digits with PyTorch")
+    assert page.locator("article h1").inner_text().startswith("Handwritten digits with PyTorch")
     assert page.locator(".live-pad img").is_visible()
     assert page.get_by_role("link", name="Start with lesson 5").is_visible()
 
@@ -224,11 +225,12 @@ def test_search_finds_a_term(visit):
 
 def test_the_theme_can_be_switched(visit):
     page = visit("index.html", theme="light")
-    colours = set()
-    for _ in range(3):  # automatic, light, dark
-        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        page.locator(".theme-switch-button:visible").first.click()
-    assert len(colours) == 2
+    colours = {}
+    for choice in ["Light", "Dark"]:
+        page.locator(".theme-switch-button:visible").click()
+        page.locator(".theme-change-button:visible", has_text=choice).click()
+        colours[choice] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colours["Light"] == "rgb(255, 255, 255)" != colours["Dark"]
     ink = "getComputedStyle(document.querySelector('.course-widget')).color"
     assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
 
@@ -255,23 +257,30 @@ def test_the_pad_reads_a_digit(visit, points, verdict):
     sees_verdict(page, "Draw a large digit.")
 
 
-def test_the_pad_with_each_network(visit):
+SEEN = """() => {
+  const [canvas] = document.querySelectorAll(".digit-pad-seen canvas");
+  return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, n) => n % 4 === 0);
+}"""
+
+
+def test_each_network_answers_as_in_jupyter(visit):
     page = visit("index.html")
     place = awake(page, "pad")
-    draw(page, SEVEN)
-    sees_verdict(page, "This is a 7.")
-    answers = {"NetGAP": bars(page)}
-    for name in ["Net", "NetFC", "NetMini"]:
-        place.locator("select").select_option(name)
-        page.wait_for_function(
-            "before => [...document.querySelectorAll('.digit-pad [role=meter]')]"
-            ".some((bar, n) => Number(bar.ariaValueNow) !== before[n])",
-            arg=list(answers.values())[-1],
-        )
-        sees_verdict(page, "This is a 7.")
-        time.sleep(1)  # until all views are worked out
-        answers[name] = bars(page)
-    assert len({tuple(answer) for answer in answers.values()}) == 4, "each network has an answer of its own"
+    draw(
+        page, [(0.6, 0.25), (0.35, 0.2), (0.3, 0.45), (0.6, 0.5), (0.65, 0.25), (0.6, 0.8), (0.4, 0.75)]
+    )  # a 9 or a 5
+    highest = []
+    for Network in [NetGAP, NetFC, NetMini, Net]:
+        place.locator("select").select_option(Network.__name__)
+        page.wait_for_function("document.querySelector('.live-choice span').textContent === ''")
+        picture = torch.tensor(page.evaluate(SEEN), dtype=torch.uint8).view(28, 28)
+        expected = 100 * recognise(get_trained(Network).eval(), picture)
+        deadline = time.monotonic() + 10
+        while (expected - torch.tensor(bars(page))).abs().max() > 0.06 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (expected - torch.tensor(bars(page))).abs().max() <= 0.06, Network.__name__
+        highest.append(round(expected.max().item(), 1))
+    assert len(set(highest)) == 4, "the drawing is too clear to tell the networks apart"
 
 
 def test_a_network_that_cannot_be_loaded(visit):
@@ -306,7 +315,7 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
         bench.get_by_label("learning rate").fill(rate)
         bench.get_by_label("learning rate").press("Tab")
         bench.get_by_role("button", name="100 steps").click()
-        assert error.text_content().startswith(f"step 100: E = {expected}")
+        assert f"{float(error.text_content().removeprefix('step 100: E = ')):.4f}" == expected
         assert expected in page.locator("article").inner_text()
         bench.get_by_role("button", name="Rewind").click()
 
@@ -353,7 +362,7 @@ def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
     page.screenshot(path=PICTURES / "site-film.png")
 
 
-@pytest.mark.parametrize("width", [390, 600, 800, 1100, 1400])
+@pytest.mark.parametrize("width", [390, 800, 1400])
 @pytest.mark.parametrize(
     ("name", "widgets"),
     [("index.html", ["pad"]), ("S5.html", ["film", "lens"]), ("S6.html", ["bench", "pad"])],
@@ -426,7 +435,7 @@ class Strided(nn.Sequential):
             nn.AvgPool2d(2, stride=1),
             nn.Flatten(),
         ]
-        super().__init__(*layers, nn.Linear(24, 10, bias=False), nn.LogSoftmax(dim=1))
+        super().__init__(*layers, nn.Linear(6, 10, bias=False), nn.LogSoftmax(dim=1))
 
 
 def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
@@ -469,14 +478,15 @@ def drawings(count):
 
 
 PREPARE = """(e, drawings) => drawings.map(drawing => {
-  const picture = e.prepare(Uint8Array.from(drawing), 140);
+  const picture = e.prepare(Uint8Array.from(atob(drawing), letter => letter.charCodeAt(0)), 140);
   return picture && Array.from(picture);
 })"""
 
 
 def test_drawings_become_the_same_pictures_as_in_python(engine):
     all_drawings = [*drawings(100), torch.zeros(140, 140, dtype=torch.uint8)]
-    pictures = engine(PREPARE, [drawing.flatten().tolist() for drawing in all_drawings])
+    sent = [base64.b64encode(drawing.numpy().tobytes()).decode() for drawing in all_drawings]
+    pictures = engine(PREPARE, sent)
     assert pictures.pop() is None
     for drawing, picture in zip(all_drawings, pictures):
         assert torch.equal(prepare(drawing), torch.tensor(picture, dtype=torch.uint8).view(28, 28))
