@@ -38,7 +38,7 @@ notebooks: $(READY)     ## for maintainers: run the notebooks in place, updating
 
 site: $(READY) $(SITE)/ready  ## build the course's website in site/
 	$(VENV)/bin/python -m website.build runs/site
-	$(SITE)/bin/python -m sphinx -q -E -b html runs/site runs/site/_html
+	$(SITE)/bin/python -m sphinx -q -d runs/site/_doctrees runs/site runs/site/_html
 	rm -rf site
 	mv runs/site/_html site
 	@echo "The website is in site/. This command serves it at http://localhost:8000:"

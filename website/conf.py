@@ -15,7 +15,7 @@ KATEX = Path(sys.prefix) / "node_modules" / "katex"
 project = "Handwritten digits with PyTorch"
 html_title = project
 language = "en"
-exclude_patterns = ["_static", "_html"]
+exclude_patterns = ["_static", "_html", "_doctrees"]
 extensions = ["myst_nb"]
 
 nb_execution_mode = "off"  # the saved outputs are those of full runs on MNIST
@@ -29,6 +29,7 @@ html_css_files = ["widgets.css", "site.css"]
 html_js_files = [("host.js", {"type": "module"})]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False
+html_use_index = False
 html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
@@ -83,13 +84,18 @@ def copy_katex(app, exception):
 
 
 def finish_pages(app, exception):
-    for page in [] if exception else Path(app.outdir).glob("*.html"):
+    if exception:
+        return
+    site = Path(app.outdir)
+    for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         for tag in set(re.findall(r"<img [^>]*>", text)):
-            text = text.replace(tag, sized(tag, page.parent))
+            text = text.replace(tag, sized(tag, site))
         # 1.5 MB of icons as a script; the theme has the same ones as a font.
         text = re.sub(r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>", "", text)
         page.write_text(text, encoding="utf-8")
+    for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
+        unused.unlink()
 
 
 def sized(tag, folder):

@@ -117,7 +117,7 @@ def read_page(path):
     return reader
 
 
-@pytest.mark.parametrize("name", [*PAGES, "search.html", "genindex.html"])
+@pytest.mark.parametrize("name", [*PAGES, "search.html"])
 def test_links_lead_somewhere(name):
     assert read_page(SITE / name).addresses
     for link in read_page(SITE / name).addresses:
@@ -236,6 +236,34 @@ def test_the_theme_can_be_switched(visit):
 
 
 # --- The widgets ---
+
+CONTRAST = """place => {
+  const brightness = colour => colour.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  let behind = place;
+  while (/, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
+  const text = getComputedStyle(place.querySelector(".course-widget")).color;
+  return Math.abs(brightness(text) - brightness(getComputedStyle(behind).backgroundColor));
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "widgets"), [("S5.html", ["film"]), ("S6.html", ["bench", "pad"])])
+def test_widgets_can_be_read_in_both_themes(visit, name, widgets, theme):
+    page = visit(name, theme=theme)
+    for widget in widgets:
+        assert awake(page, widget).evaluate(CONTRAST) > 130, widget
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_widgets_stay_inside_their_frame(visit, width):
+    for name, widgets in {"S5.html": ["film"], "S6.html": ["bench", "pad"]}.items():
+        page = visit(name, width)
+        for widget in widgets:
+            outside = awake(page, widget).evaluate(
+                """place => [...place.querySelectorAll("*")].filter(part =>
+                  part.getBoundingClientRect().right > place.getBoundingClientRect().right + 1).length"""
+            )
+            assert outside == 0, widget
 
 
 def awake(page, widget):
