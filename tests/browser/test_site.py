@@ -238,7 +238,8 @@ def test_the_theme_can_be_switched(visit):
 # --- The widgets ---
 
 CONTRAST = """place => {
-  const brightness = colour => colour.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  const brightness = colour =>
+    colour.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part) / 3, 0);
   let behind = place;
   while (/, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
   const text = getComputedStyle(place.querySelector(".course-widget")).color;
