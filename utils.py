@@ -79,8 +79,7 @@ class Digits(Dataset):
             raise ValueError(f"labels must be digits from 0 to 9, got {targets.min()} to {targets.max()}")
         if transform is not None and not callable(transform):
             raise TypeError(f"a transform must be a function of an image, got {transform!r}")
-        self.data, self.targets, self.transform = data, targets, transform or Normalize()
-        self.source = source  # where the digits come from
+        self.data, self.targets, self.source, self.transform = data, targets, source, transform or Normalize()
 
     def __len__(self):
         return len(self.data)
@@ -115,11 +114,10 @@ class Normalize:
 class Augment(Normalize):
     """Distort each image of a batch by random amounts of its own, then normalise the batch.
 
-    degrees: rotate by up to this angle, either way
-    shift:   move by up to this many pixels, horizontally and vertically
-    zoom:    scale by up to this fraction, larger or smaller (0.1: from 90 % to 110 %)
-    crop:    the probability of keeping only the central 22×22 pixels, scaled back to 28×28
-    smooth:  blend neighbouring pixels instead of taking the nearest, as `RandomRotation` does
+    degrees, shift: rotate by up to this angle, and move by up to this many pixels, in all directions
+    zoom:   scale by up to this fraction, larger or smaller (0.1: from 90 % to 110 %)
+    crop:   the probability of keeping only the central 22×22 pixels, scaled back to 28×28
+    smooth: blend neighbouring pixels instead of taking the nearest, as `RandomRotation` does
     """
 
     def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
@@ -147,8 +145,7 @@ def crop_centre(images):
 
 def warp(images, angle, shift, scale, smooth=False):
     """Rotate by `angle` degrees counter-clockwise, scale, shift by (x, y) pixels: [N], [N] and [N, 2]."""
-    cos = torch.cos(angle * math.pi / 180) / scale
-    sin = torch.sin(angle * math.pi / 180) / scale
+    cos, sin = (function(angle * math.pi / 180) / scale for function in (torch.cos, torch.sin))
     # For each pixel of the new image, the matrix says where in the old one it comes from.
     x, y = (shift * 2 / images.shape[-1]).unbind(1)
     rows = torch.stack([cos, -sin, -cos * x + sin * y, sin, cos, -sin * x - cos * y], dim=1)
@@ -208,19 +205,16 @@ def GetCorrectPredCount(pPrediction, pLabels):
 
 
 def train(model, device, train_loader, optimizer, criterion, scheduler=None, half_precision=True):
-    """Train for one epoch; return (accuracy in %, mean loss) over the images of the epoch.
-
-    `scheduler` steps after every batch, as `OneCycleLR` needs; `half_precision` is for `bfloat16` below.
-    """
+    """Train for one epoch; return (accuracy in %, mean loss). `scheduler` steps after every batch."""
     model.train()
-    with fast(model, device), Tally(train_loader, device, criterion) as tally:
+    with fast(model, device), Tally(train_loader, device, criterion, model, optimizer) as tally:
         for data, target in tally:
             optimizer.zero_grad()
             with bfloat16(device, half_precision):
                 prediction = model(data).float()
             correct = GetCorrectPredCount(prediction, target)
             loss = criterion(prediction, target)
-            tally.add(loss, correct)
+            tally.add(loss, correct, prediction)
             loss.backward()
             optimizer.step()
             if scheduler is not None:
@@ -231,11 +225,11 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None, hal
 def test(model, device, test_loader, criterion, quiet=False):
     """Measure without training; print the result (unless quiet) and return (accuracy in %, mean loss)."""
     model.eval()
-    with fast(model, device), torch.no_grad(), Tally(test_loader, device, criterion, show=False) as tally:
+    with fast(model, device), torch.no_grad(), Tally(test_loader, device, criterion) as tally:
         for data, target in tally:
             prediction = model(data)
             correct = GetCorrectPredCount(prediction, target)
-            tally.add(criterion(prediction, target), correct)
+            tally.add(criterion(prediction, target), correct, prediction)
     if not quiet:
         accuracy = f"{tally.correct}/{tally.images} ({tally.accuracy:.2f}%)"
         print(f"Test set: Average loss: {tally.mean_loss:.4f}, Accuracy: {accuracy}\n")
@@ -307,8 +301,8 @@ def get_summary(Net):
 def result(model, test_data, epochs, accuracy, seconds):
     """The result of a training run, as a row for `print_results`."""
     size = sum(parameter.numel() for parameter in model.parameters())
-    digits = getattr(test_data, "dataset", test_data)  # a Subset knows what it was taken from
-    row = [type(model).__name__, size, epochs, digits.source, accuracy, seconds]
+    source = getattr(test_data, "dataset", test_data).source  # a Subset knows what it was taken from
+    row = [type(model).__name__, size, epochs, source, accuracy, seconds]
     return dict(zip(["network", "parameters", "epochs", "data", "accuracy", "seconds"], row))
 
 
@@ -316,8 +310,7 @@ def print_results(results):
     """Print a table of training runs, a line for each `result`."""
     print(f"{'network':<12} {'parameters':>10} {'epochs':>6}  {'data':<7} {'accuracy':>9} {'seconds':>7}")
     row = "{network:<12} {parameters:>10,} {epochs:>6}  {data:<7} {accuracy:>7.2f} % {seconds:>7.0f}"
-    for result in results:
-        print(row.format(**result))
+    print("\n".join(row.format(**result) for result in results))
 
 
 def load_weights(path, model):
@@ -353,7 +346,7 @@ def predict(model, device, loader):
     """Show the network every digit: (images, labels, probabilities [N, 10]), all on the CPU."""
     model.eval()
     seen = []
-    with fast(model, device), torch.no_grad(), Tally(loader, device, show=False) as batches:
+    with fast(model, device), torch.no_grad(), Tally(loader, device) as batches:
         for data, target in batches:
             probabilities = model(data).softmax(dim=1)
             check_labels(target, probabilities)
@@ -447,8 +440,8 @@ def plot_misclassified(mistakes, count=12, save=None):
     """The first `count` mistakes of `get_misclassified`, titled "true → predicted (confidence)"."""
     if not mistakes["images"]:
         return print("There is nothing to show: no digit was misclassified.")
-    pairs = zip(mistakes["ground_truths"], mistakes["predicted_vals"], mistakes["confidences"])
-    titles = [f"{truth} → {guess} ({confidence:.0%})" for truth, guess, confidence in pairs]
+    columns = (mistakes[name] for name in ["ground_truths", "predicted_vals", "confidences"])
+    titles = [f"{truth} → {guess} ({confidence:.0%})" for truth, guess, confidence in zip(*columns)]
     show_digits(mistakes["images"][:count], titles[:count], save=save)
 
 
@@ -473,29 +466,35 @@ def plot_confusion_matrix(matrix, save=None):
 class Tally(tqdm):
     """Wraps a loader in a progress bar, moves its batches to the device, and adds up losses and answers."""
 
-    def __init__(self, loader, device, criterion=None, show=True):
-        super().__init__(self._batches(loader), total=len(loader), **({} if show else {"disable": True}))
+    def __init__(self, loader, device, criterion=None, model=None, optimizer=None):
+        super().__init__(self._batches(loader), total=len(loader), **({} if optimizer else {"disable": True}))
+        learning = {id(w) for group in getattr(optimizer, "param_groups", []) for w in group["params"]}
+        if learning and learning.isdisjoint(map(id, model.parameters())):
+            raise ValueError("this optimizer belongs to another network: make a new one for this model")
         reductions = [getattr(criterion, "reduction", 0), getattr(criterion, "keywords", {}).get("reduction")]
         self.device, self.losses_are_sums = device, "sum" in reductions
+        self.needs_logarithms = criterion is F.nll_loss or isinstance(criterion, nn.NLLLoss)
         self.batches = self.size = self.images = self.correct = self.loss_sum = 0
 
     def _batches(self, loader):
         for data, target in loader:
             if data.device.type == "cpu" and data.is_floating_point() and not data.sum().isfinite():
                 raise ValueError("this batch has pixels that are nan or infinite: check how it is prepared")
-            self.size = len(target)
+            self.size, target = len(target), target.long() if target.dtype == torch.int32 else target
             yield data.to(self.device), target.to(self.device)
             self.batches += 1
         if not self.batches:
             raise ValueError("the loader is empty: it holds no digits")
 
-    def add(self, loss, correct):
-        """Add up a batch; stop if its loss is not a number, before that can harm the weights."""
+    def add(self, loss, correct, prediction):
+        """Add up a batch; stop if its loss means nothing, before that can harm the weights."""
         if loss.dim() != 0:
             raise ValueError(f'the loss has the shape {list(loss.shape)}: use reduction="mean"')
         if not math.isfinite(loss := loss.item()):
             problem = f"stopped because the loss became {loss} at batch {self.batches}"
             raise FloatingPointError(f"{problem}: use a smaller learning rate, and normalised pixels")
+        if self.needs_logarithms and (prediction.exp().sum(dim=1) - 1).abs().max() > 0.1:
+            raise ValueError("nll_loss needs log-probabilities: end with log_softmax, or use cross_entropy")
         self.images, self.correct = self.images + self.size, self.correct + correct
         self.loss_sum += loss if self.losses_are_sums else loss * self.size
         self.accuracy, self.mean_loss = 100 * self.correct / self.images, self.loss_sum / self.images

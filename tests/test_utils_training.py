@@ -356,8 +356,8 @@ def train(batches, criterion=F.nll_loss, model=None):
     return utils.train(model, "cpu", batches, sgd(model, 0.1), criterion)
 
 
-def run(batches, criterion=F.nll_loss):
-    return utils.test(Linear(), "cpu", batches, criterion)
+def run(batches, criterion=F.nll_loss, model=None):
+    return utils.test(model or Linear(), "cpu", batches, criterion)
 
 
 def one_pixel(value):
@@ -408,6 +408,31 @@ def test_wrong_input_gets_one_sentence(call, sentence):
     with pytest.raises((ValueError, TypeError, RuntimeError)) as error:
         call()
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("criterion", [F.nll_loss, nn.NLLLoss()])
+@pytest.mark.parametrize("measure", [train, run])
+def test_scores_are_not_taken_for_logarithms(measure, criterion):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="nll_loss needs log-probabilities: end with log_softmax"):
+        measure([(IMAGES, LABELS)], criterion, model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    measure([(IMAGES, LABELS)], nn.CrossEntropyLoss(), model)  # which takes scores
+
+
+def test_an_optimizer_of_another_network_is_refused():
+    """As when the cell with the model is run again, and that with the optimizer is not."""
+    model, old = Linear(), sgd(Linear())
+    with pytest.raises(ValueError, match="belongs to another network: make a new one for this model"):
+        utils.train(model, "cpu", [(IMAGES, LABELS)], old, F.nll_loss)
+    utils.train(model, "cpu", [(IMAGES, LABELS)], sgd(list(model.children())[-1]), F.nll_loss)  # a part of it
+
+
+def test_labels_of_32_bits():
+    model = Linear()
+    assert run([(IMAGES, LABELS.int())], model=model) == run([(IMAGES, LABELS)], model=model)
+    train([(IMAGES, LABELS.int())], model=model)
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_does_harm():
