@@ -3,6 +3,7 @@
 In a notebook, `for _ in kept(history, 20, "S5.pt"):` replaces `for _ in history.epochs(20):`.
 """
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from course import processes
-from course.files import replacing
+from course.files import owning, replacing
 from utils import read_safely
 
 VERSION = 1
@@ -28,15 +29,16 @@ def seed_everything(seed, deterministic=False):
 
 def kept(history, total, path):
     """Like `history.epochs(total)`, but the run is saved after each epoch, and continued from the file."""
-    if load(path, history):
-        outlook = "continuing from there" if history.done < total else "nothing is left to do"
-        print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
-    else:
-        save(path, history)  # a file that cannot be written is noticed now
-    for epoch in history.epochs(total):
-        yield epoch
-        if history.done == epoch:  # else history.epochs says what is missing
-            save(path, history)
+    with owning(path) if processes.is_first() else contextlib.nullcontext():
+        if load(path, history):
+            outlook = "continuing from there" if history.done < total else "nothing is left to do"
+            print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
+        else:
+            save(path, history)  # a file that cannot be written is noticed now
+        for epoch in history.epochs(total):
+            yield epoch
+            if history.done == epoch:  # else history.epochs says what is missing
+                save(path, history)
 
 
 def save(path, history):
@@ -59,10 +61,13 @@ def save(path, history):
         with replacing(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"the checkpoint {path} could not be written ({str(error).splitlines()[0]}): free some space or "
-            "choose another file; what was there before is unchanged"
-        ) from error
+        has_no_place = isinstance(
+            error, (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+        )
+        remedy = "choose another file" if has_no_place else "free some space or choose another file"
+        before = "; what was there before is unchanged" if Path(path).is_file() else ""
+        reason = str(error).splitlines()[0]
+        raise OSError(f"the checkpoint {path} could not be written ({reason}): {remedy}{before}") from error
 
 
 def load(path, history):
@@ -98,14 +103,20 @@ def _check(path, state, network, optimizer, scheduler):
     if _shapes(state["model"]) != _shapes(network.state_dict()):
         raise ValueError(f"the weights in {path} do not fit this {name}: its layers have other sizes")
     theirs, ours = state["scheduler"] or {}, scheduler.state_dict() if scheduler else {}
-    if (
-        state["optimizer"] != type(optimizer).__name__
-        or theirs.keys() != ours.keys()
-        or theirs.get("total_steps") != ours.get("total_steps")
-    ):
+    steps = [each.get("total_steps") for each in (theirs, ours)]
+    difference = None
+    if state["optimizer"] != type(optimizer).__name__:
+        difference = f"with the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
+    elif theirs.keys() != ours.keys():
+        difference = "with another scheduler"
+    elif steps[0] != steps[1]:
+        difference = (
+            f"of {steps[0]:,} steps instead of {steps[1]:,} (see EPOCHS, SMOKE_TEST and the batch size)"
+        )
+    if difference:
         raise ValueError(
-            f"{path} belongs to a training run with another optimizer, scheduler or number of epochs: "
-            "choose another file, or use the same settings"
+            f"{path} belongs to a training run {difference}: "
+            "delete it to start over, choose another file, or use the same settings"
         )
 
 

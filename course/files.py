@@ -4,12 +4,19 @@ import contextlib
 import os
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a file is not locked
+    fcntl = None
+
+_owners = {}  # the files that this process owns, and the block that took each last
+
 
 @contextlib.contextmanager
 def replacing(path):
     """Open a new file for bytes; it replaces `path` when the block ends without an error."""
     path = Path(path)
-    fresh = path.with_name(path.name + ".tmp")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(fresh, "wb") as file:
@@ -26,3 +33,36 @@ def write_text(path, text):
     """Replace a text file in one step."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def owning(path):
+    """Keep other processes from writing a file until the block ends; refuse it if one of them owns it.
+
+    Within one process the last block counts: a notebook may run a loop again that was interrupted.
+    """
+    path, block = Path(path).absolute(), object()
+    lock, _ = _owners.get(path, (None, None))
+    _owners[path] = lock or _lock(path), block
+    try:
+        yield
+    finally:
+        lock, last = _owners.get(path, (None, None))
+        if last is block:
+            del _owners[path]
+            if lock:
+                Path(lock.name).unlink(missing_ok=True)
+                lock.close()
+
+
+def _lock(path):
+    """An open file that stands for `path`, locked; None where files cannot be locked."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path.with_name(f".{path.name}.lock"), "w")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {path}: wait for it, or choose another file") from None
+    except (OSError, AttributeError):  # a read-only folder, a file system without locks, Windows
+        return None
+    return file

