@@ -13,6 +13,7 @@ from helpers import HERE, LESSONS, code_cells, each_lesson, printed, read, resul
 
 import utils
 from benchmarks import report
+from course import files
 from course.digitpad import DigitPad
 from model import NetGAP, NetMini
 
@@ -250,7 +251,30 @@ def a_lone_notebook(monkeypatch, tmp_path):
     print(done.stderr)
 
 
-PROVOKED = {  # our own messages in the table of docs/troubleshooting.md, and how to get them
+def scores_for_logarithms(monkeypatch, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    utils.test(network, "cpu", utils.get_testloader(limit=10)[1], torch.nn.functional.nll_loss)
+
+
+def an_old_optimizer(monkeypatch, tmp_path):
+    optimizer = torch.optim.SGD(NetMini().parameters(), lr=0.1)
+    utils.train(NetMini(), "cpu", utils.get_trainloader(limit=10)[1], optimizer, torch.nn.NLLLoss())
+
+
+def a_second_training(monkeypatch, tmp_path):
+    with files.owning(tmp_path / "a.pt"):
+        files._lock(tmp_path / "a.pt")
+
+
+def an_exhausted_scheduler(monkeypatch, tmp_path):
+    optimizer = torch.optim.SGD(NetMini().parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+
+
+PROVOKED = {  # messages in the table of docs/troubleshooting.md, and how to get them
     "MNIST is unavailable:": lambda *_: utils.get_testloader(),
     "nothing can be written to": a_folder_that_is_a_file,
     "is not a device of this machine": an_unknown_device,
@@ -258,12 +282,19 @@ PROVOKED = {  # our own messages in the table of docs/troubleshooting.md, and ho
     "expected normalised float images": lambda *_: NetMini()(torch.zeros(1, 1, 28, 28).byte()),
     "because the loss became": an_exploding_loss,
     "cannot be cloned": a_lone_notebook,
+    "nll_loss needs log-probabilities": scores_for_logarithms,
+    "this optimizer belongs to another network": an_old_optimizer,
+    "another process is writing": a_second_training,
+    "Tried to step": an_exhausted_scheduler,
+    "Expected more than 1 value per channel": lambda *_: torch.nn.BatchNorm1d(3)(torch.zeros(1, 3)),
 }
 OF_OTHERS = {  # of Python and PyTorch
     "No module named 'utils'",
     "'course'",
     "not currently implemented for the MPS device",
     "operator torchvision::nms does not exist",
+    "can't allocate memory",
+    "out of memory",
 }
 OF_THE_PAD = {"No answer yet", "The kernel was restarted"}  # said in the browser: see tests/browser
 
