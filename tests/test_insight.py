@@ -138,3 +138,114 @@ def test_the_gap_between_training_and_validation_is_drawn(figures):
         "plain: gap +5.5 points",
         "augmented: gap +5.5 points",
     ]
+
+
+# --- The pictures show the numbers that PyTorch computes ---
+
+
+@pytest.fixture
+def image():
+    torch.manual_seed(3)
+    return torch.rand(1, 28, 28)
+
+
+def shown(ax):
+    return torch.tensor(ax.images[0].get_array())
+
+
+def test_filters_are_shown_with_one_scale_and_white_for_zero(figures):
+    model = Net()
+    insight.plot_filters(model)
+    assert figures[0].get_suptitle() == "The 32 filters of conv1"
+    largest = model.conv1.weight.abs().max().item()
+    assert len(figures[0].axes) == 32
+    for ax, weights in zip(figures[0].axes, model.conv1.weight.detach()):
+        assert torch.equal(shown(ax), weights[0])
+        assert ax.images[0].get_clim() == pytest.approx((-largest, largest))
+        red, _, blue, _ = ax.images[0].cmap(ax.images[0].norm(largest))
+        assert red > 0.3 > blue and not ax.axison
+
+
+def test_a_feature_map_is_what_a_convolution_finds(figures, image):
+    model = Net().train()
+    insight.plot_feature_maps(model, image, maps=5)
+    axes = figures[0].axes
+    titles = [ax.get_title(loc="left") for ax in axes[::5]]
+    expected = ["conv1: 32 maps of 26×26", "conv2: 64 maps of 24×24", "conv3: 128 maps of 10×10"]
+    assert titles == [*expected, "conv4: 256 maps of 8×8"]
+    with torch.no_grad():
+        first = model.conv1(image[None])
+        second = model.conv2(first.relu())
+        third = model.conv3(nn.functional.max_pool2d(second, 2).relu())
+        maps = torch.cat([first[0, :5].relu().flatten(), third[0, :5].relu().flatten()])
+    drawn = torch.cat([shown(ax).flatten() for ax in axes[:5] + axes[10:15]])
+    torch.testing.assert_close(drawn, maps)
+
+
+def test_a_receptive_field_is_drawn_where_it_is(figures, image):
+    insight.plot_receptive_fields(Net(), image)
+    names = [ax.get_title() for ax in figures[0].axes]
+    fields = [3, 5, 6, 10, 14, 16, 28]
+    assert [int(name.split("×")[1]) for name in names] == fields and names[0] == "conv1\n3×3"
+    # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
+    assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [(12.5, 12.5, 3, 3)]
+    assert figures[0].axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
+    assert torch.equal(shown(figures[0].axes[0]), image[0])
+
+
+@pytest.mark.parametrize("Network", [Net, NetGAP])
+def test_heat_maps_are_gradients_times_maps(Network, image):
+    """Worked out again: each pixel is a mean of the cells around it, by their distance."""
+    torch.manual_seed(1)
+    model = Network().eval()
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    last = [layer for layer in layers if layer.kernel_size != (1, 1)][-1]
+    name = next(name for name, module in model.named_modules() if module is last)
+    layer = next(each for each in insight.receptive_fields(model) if each.name == name)
+    kept = []
+    last.register_forward_hook(lambda _, __, output: kept.append(output))
+    model = model.double()
+    scores = model(image[None].double())[0]
+    checked = 0
+    for digit in range(10):
+        (slopes,) = torch.autograd.grad(scores[digit], kept[0], retain_graph=True)
+        cam = torch.einsum("m,mrc->rc", slopes[0].mean(dim=(1, 2)), kept[0][0].relu()).relu().detach()
+        if not cam.any():
+            continue  # there is no evidence for this digit
+        centres = layer.start + (layer.field - 1) / 2 + layer.jump * torch.arange(len(cam))
+        hats = (1 - (torch.arange(28)[:, None] - centres).abs() / layer.jump).clamp_min(0).double()
+        expected = hats @ cam @ hats.T
+        heat = insight.heat_map(copy.deepcopy(model).float(), image, digit)
+        torch.testing.assert_close(heat, (expected / expected.max()).float(), atol=1e-4, rtol=0)
+        checked += 1
+    assert checked > 2
+
+
+def test_heat_maps_have_the_answers_in_their_titles(figures):
+    image = torch.zeros(1, 28, 28)
+    image[0, 2:8, 2:8] = 1
+    insight.plot_heat_maps(Brightness(), image, truth=0)
+    insight.plot_heat_maps(Brightness(), image, truth=1)
+    titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
+    assert titles[0] == ["a 0, read as a 1", "no evidence for 0", "evidence for 1"]
+    assert titles[1] == ["a 1, read correctly", "evidence for 1"]
+    assert all(torch.equal(shown(ax), image[0]) for figure in figures for ax in figure.axes)
+    heat = torch.tensor(figures[0].axes[2].images[1].get_array())
+    assert torch.equal(heat, insight.heat_map(Brightness(), image, 1))
+    assert figures[0].axes[2].images[1].get_clim() == (0, 1)
+    assert not any(ax.axison for ax in figures[0].axes)
+
+
+def test_an_answer_shows_the_probabilities(figures):
+    model, image = NetMini().eval(), torch.rand(1, 28, 28)
+    insight.show_answer(model, image, "noise")
+    with torch.no_grad():
+        probabilities = model(image[None])[0].exp()
+    digit, bars = figures[0].axes
+    assert torch.equal(shown(digit), image[0])
+    heights = torch.tensor([patch.get_height() for patch in bars.patches])
+    torch.testing.assert_close(heights, probabilities.double())
+    best = int(probabilities.argmax())
+    assert bars.get_title() == f"answer: {best} ({probabilities[best]:.0%})"
+    colours = [patch.get_facecolor() for patch in bars.patches]
+    assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best], "the answer stands out"

@@ -32,6 +32,10 @@ PAGES = {  # of the repository, and what they are called on the website
 }
 WIDGETS = {"DigitPad": "pad", "BackpropBench": "bench", "ConvolutionLens": "lens", "TrainingFilm": "film"}
 SCRIPTS = {"pad": "digitpad"}  # the folder in course/, where it is not the name
+NOTES = {  # below a widget
+    "lens": "On this page, the lens shows the network that comes with the course, not the one trained above.",
+    "pad": "On this page, the pad starts with <code>NetGAP</code>. The list has <code>Net</code>, too.",
+}
 HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks for it
 
 
@@ -58,6 +62,11 @@ def build(folder):
         else:
             text = (HERE / source).read_text(encoding="utf-8")
             text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
+            if source == "benchmarks/README.md":  # the README, which is not on the website, has the results
+                results = "\n".join(report.accuracy_table())
+                text = text.replace(
+                    "## How the recipes were found", f"{results}\n\n## How the recipes were found"
+                )
             (folder / target).write_text(relink(text, source), encoding="utf-8")
     write_landing_page(folder)
 
@@ -156,9 +165,10 @@ def live(widget, cell, output, folder, sizes):
     button = f"<button>Wake it up ({megabytes(sizes[network])})</button>" if asks else ""
     attribute = f' data-network="{network}"' if network else ""
     alt = cell.metadata.mystnb.image.alt
+    note = f'<p class="live-note">{NOTES[widget]}</p>' if widget in NOTES else ""
     return (
         f'<div class="live live-{widget}" data-widget="{widget}"{attribute}>'
-        f'<img src="_static/stills/{cell.id}.png" alt="{alt}">{button}</div>'
+        f'<img src="_static/stills/{cell.id}.png" alt="{alt}">{button}</div>{note}'
     )
 
 
@@ -176,7 +186,8 @@ def write_landing_page(folder):
         }
         for key, value in values.items():
             text = text.replace(f"{{{{{name}.{key}}}}}", str(value))
-    text = text.replace("{{repository}}", current())
+    plain = report.mean_and_spread(report.accuracies(report.read("accuracy-Net-plain")))
+    text = text.replace("{{Net-plain.accuracy}}", plain).replace("{{repository}}", current())
     (folder / "index.md").write_text(text, encoding="utf-8")
 
 

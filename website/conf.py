@@ -20,6 +20,7 @@ extensions = ["myst_nb"]
 
 nb_execution_mode = "off"  # the saved outputs are those of full runs on MNIST
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
 
@@ -57,12 +58,12 @@ def typeset(formula, is_display):
 
 
 def visit_math(translator, node):
-    translator.body.append(f'<span class="math">{typeset(node.astext(), False)}</span>')
+    translator.body.append(f'<span class="formula">{typeset(node.astext(), False)}</span>')
     raise nodes.SkipNode
 
 
 def visit_math_block(translator, node):
-    translator.body.append(f'<div class="math">{typeset(node.astext(), True)}</div>')
+    translator.body.append(f'<div class="formula">{typeset(node.astext(), True)}</div>')
     raise nodes.SkipNode
 
 

@@ -219,6 +219,7 @@ function render({ model, el }) {
   pad.onpointerdown = (event) => {
     if (event.button !== 0 || pointer !== null) return;
     event.preventDefault();
+    root.classList.add("digit-pad-pointing");
     pad.focus({ preventScroll: true });
     pad.setPointerCapture(event.pointerId);
     lift();
@@ -244,6 +245,7 @@ function render({ model, el }) {
   window.addEventListener("keydown", guard, true);
   pad.onkeydown = (event) => {
     const { key } = event;
+    root.classList.remove("digit-pad-pointing");
     if (key in ARROWS) {
       spot = movePen(spot, key, event.shiftKey);
       if (isPenDown) extend(spot);

@@ -186,6 +186,9 @@ def test_pages_look_right(visit, name, width, theme):
         "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
     )
     assert shown == 0, "a picture is missing"
+    squashed = """[...document.images].filter(image => image.naturalWidth && image.width &&
+      Math.abs(image.naturalWidth / image.naturalHeight / (image.width / image.height) - 1) > 0.03).length"""
+    assert page.evaluate(squashed) == 0, "a picture has lost its proportions"
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
     assert (brightness < 150) == (theme == "dark")
@@ -214,6 +217,22 @@ def test_formulas_are_typeset(visit):
     assert page.evaluate("document.fonts.ready.then(() => document.fonts.check('16px KaTeX_Math'))")
     text = page.locator("article").inner_text()
     assert "$$" not in text and "dfrac" not in text
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_formulas_begin_inside_the_page_and_scroll_to_their_end(visit, width):
+    page = visit("S6.html", width)
+    hidden = page.evaluate(
+        """[...document.querySelectorAll(".formula .katex-display")].filter(formula => {
+          const [inner, outer] = [formula.querySelector(".katex-html"), formula.closest("div.formula")];
+          const parts = [...inner.querySelectorAll("*")].map(part => part.getBoundingClientRect());
+          const left = Math.min(...parts.map(part => part.left));
+          const right = Math.max(...parts.map(part => part.right));
+          const box = outer.getBoundingClientRect();
+          return left < box.left - 1 || right > box.left + outer.scrollWidth + 1;
+        }).length"""
+    )
+    assert hidden == 0
 
 
 def test_search_finds_a_term(visit):
@@ -277,10 +296,11 @@ def awake(page, widget):
 @pytest.mark.parametrize(("points", "verdict"), [(THREE, "This is a 3."), (SEVEN, "This is a 7.")])
 def test_the_pad_reads_a_digit(visit, points, verdict):
     page = visit("index.html")
-    awake(page, "pad")
+    height = height_of(awake(page, "pad"))
     draw(page, points)
     sees_verdict(page, verdict)
     assert abs(sum(bars(page)) - 100) < 1
+    assert height_of(page.locator(".live-pad")) == height, "the page must not move during a stroke"
     page.screenshot(path=PICTURES / f"site-pad-{verdict[-2]}.png")
     page.get_by_role("button", name="Clear").click()
     sees_verdict(page, "Draw a large digit.")

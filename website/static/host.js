@@ -148,7 +148,9 @@ async function wake(place) {
       BEHIND[place.dataset.widget](place.dataset),
     ]);
     const el = document.createElement("div");
-    place.replaceChildren(el, ...(extra ? [extra] : []));
+    place.querySelector("button")?.remove();
+    place.querySelector("img").classList.add("live-still"); // it is shown in print
+    place.prepend(el, ...(extra ? [extra] : []));
     widget.render({ model, el });
     place.dataset.state = "awake";
   } catch (error) {
