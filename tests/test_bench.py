@@ -39,3 +39,16 @@ def test_wrong_numbers_are_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         setattr(bench, *next(iter(wrong.items())))
     assert bench.weights == BackpropBench().weights and bench.learning_rate == 1.0
+
+
+def test_its_page_and_the_website_start_with_its_numbers():
+    weights = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    assert BackpropBench([0.9, 0.1], weights, [1, 0], learning_rate=0.2).state() == {
+        "inputs": [0.9, 0.1],
+        "targets": [1.0, 0.0],
+        "weights": weights,
+        "start": weights,
+        "learning_rate": 0.2,
+        "past": [],
+        "has_gradients": False,
+    }

@@ -259,3 +259,64 @@ def test_trained_weights_score_what_the_results_say(name, capsys):
     (said,) = [run["correct"] for run in report.read(f"accuracy-{name}")["runs"] if run["seed"] == 0]
     # Another processor rounds in another way: one digit on the edge may fall to the other side.
     assert abs(reached * 100 - said) <= 1.01
+
+
+# --- What is computed from the results -------------------------------------------------------------
+
+
+def test_means_and_spreads():
+    runs = [
+        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9} for n in range(3)
+    ]
+    assert report.accuracies({"runs": runs}) == [99.0, 99.2, 99.4]
+    assert report.mean_and_spread([99.0, 99.2]) == "99.10 ± 0.14 %"
+    assert report.mean_and_spread([99.0]) == "99.00 %"
+
+
+def test_a_record_is_reported_seed_by_seed(capsys):
+    runs = [
+        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9} for n in range(2)
+    ]
+    record = {"network": "Net", "parameters": 5797, "measured_on": "10,000 test digits", "runs": runs}
+    accuracy.report(record)
+    assert capsys.readouterr().out.splitlines() == [
+        "seed 0: 99.00 %  loss 0.5000  9 s",
+        "seed 1: 99.20 %  loss 0.5000  9 s",
+        "Net, 5,797 parameters, 10,000 test digits: 99.100 ± 0.141 % over 2 seed(s)",
+    ]
+
+
+class Clock(speed.Watch):
+    """Ten seconds for the first batch, five for each that warms up, then a quarter of a second each."""
+
+    def __iter__(self):
+        self.asked = [1000, *(1010 + 5 * n for n in range(speed.WARM_UP))]
+        self.asked += [self.asked[-1] + n / 4 for n in range(1, self.batches - speed.WARM_UP + 1)]
+        return iter([])
+
+
+def test_the_speed_is_that_of_the_batches_after_warming_up(monkeypatch):
+    monkeypatch.setattr(speed, "Watch", Clock)
+    monkeypatch.setattr(speed, "speed_of_a_large_product", lambda: 3e9)
+    monkeypatch.setattr(
+        speed, "set_up", lambda *_: ([], [], lambda m, d, loader, *_: list(loader), lambda *_: 0)
+    )
+    result = speed.measure("ours", "NetMini", batches=8, started=998)
+    assert result["first_batch_seconds"] == 12 and result["matrix_gflops"] == 3
+    asked = Clock([], speed.WARM_UP + 8)
+    list(asked)
+    expected = 8 * RECIPES["NetMini"].batch_size / (asked.asked[-1] - asked.asked[speed.WARM_UP])
+    assert result["images_per_second"] == pytest.approx(expected)
+
+
+def test_the_race_ends_with_the_first_epoch_that_reaches_the_goal(monkeypatch):
+    accuracies, rates = iter([90.0, 95.0, speed.GOAL, 99.9]), []
+    monkeypatch.setenv("MNIST_ROOT", "none")
+    monkeypatch.setattr(conventional, "loaders", lambda *_: ([], []))
+    monkeypatch.setattr(
+        conventional, "train", lambda m, d, loader, optimizer, c: rates.append(optimizer.defaults["lr"])
+    )
+    monkeypatch.setattr(conventional, "test", lambda *_: next(accuracies))
+    result = speed.race("conventional")
+    assert result["accuracies"] == [90.0, 95.0, speed.GOAL] and result["epochs"] == 3
+    assert rates == [0.01] * 3

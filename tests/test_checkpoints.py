@@ -366,3 +366,16 @@ def test_an_interrupted_loop_can_be_run_again(digits, tmp_path):
     assert history.done == 2
     interrupted.close()
     training(digits)[1](path, 2)
+
+
+def test_the_random_numbers_of_a_gpu_are_kept_too(monkeypatch):
+    assert checkpoints._random_state()["cuda"] == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ["first", "second"])
+    restored = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.append)
+    state = checkpoints._random_state()
+    checkpoints._set_random_state(state)
+    checkpoints._set_random_state(state | {"cuda": ["of a machine with one"]})
+    assert restored == [["first", "second"]]

@@ -257,3 +257,40 @@ def test_gradients_where_w5_is_changed(capsys):
 def test_every_check_is_tried():
     tried = {check.__name__ for check, *_ in RIGHT} | {"check_gradient"}
     assert tried == set(exercises.__all__) == {check.__name__ for check, *_ in WRONG}
+
+
+def gradients_by_hand(w, b=(0, 0, 0, 0)):
+    """Lesson 6's formulas, without PyTorch: the gradients of w5 to w8, and of the four biases."""
+    (i1, i2), (t1, t2) = (0.05, 0.10), (0.01, 0.99)
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    h1, h2 = sigmoid(w[0] * i1 + w[1] * i2 + b[0]), sigmoid(w[2] * i1 + w[3] * i2 + b[1])
+    o1, o2 = sigmoid(w[4] * h1 + w[5] * h2 + b[2]), sigmoid(w[6] * h1 + w[7] * h2 + b[3])
+    d1, d2 = (o1 - t1) * o1 * (1 - o1), (o2 - t2) * o2 * (1 - o2)
+    e1, e2 = (d1 * w[4] + d2 * w[6]) * h1 * (1 - h1), (d1 * w[5] + d2 * w[7]) * h2 * (1 - h2)
+    return [d1 * h1, d1 * h2, d2 * h1, d2 * h2], [e1, e2, d1, d2]
+
+
+def said_of(capsys, checked, *arguments, **named):
+    capsys.readouterr()
+    checked(*arguments, **named)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("factor", [1, 1.02, 0.98, -1])
+@pytest.mark.parametrize("which", ["w5", "w7"])
+def test_gradients_are_compared_with_the_lessons_formulas(capsys, which, factor):
+    (w5, _, w7, _), _ = gradients_by_hand([0.15, 0.20, 0.25, 0.30, 0.80, 0.45, 0.50, 0.55])
+    given = {"w5": w5, "w7": w7}
+    said = said_of(capsys, check_gradient, **given | {which: factor * given[which]})
+    assert said.startswith("✓" if factor == 1 else f"✗ {which} is not")
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 1, 2, 3])
+def test_biases_are_compared_with_the_lessons_formulas(capsys, wrong):
+    def answer(weights, biases):
+        _, gradients = gradients_by_hand(weights, biases)
+        return [1.01 * slope if n == wrong else slope for n, slope in enumerate(gradients)]
+
+    said = said_of(capsys, check_bias_gradients, answer)
+    name = "" if wrong is None else ["h1", "h2", "o1", "o2"][wrong]
+    assert said.startswith(f"✗ the gradient of {name}'s bias" if name else "✓")

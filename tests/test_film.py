@@ -94,3 +94,29 @@ def test_its_still_picture_shows_this_training(filmed, digits):
     assert picture.shape[1] > 600 and reds.sum() > 50, "filters are red and blue"
     empty = TrainingFilm(film.history, digits[0][0])
     assert "image/png" not in empty._repr_mimebundle_()[0]
+
+
+def test_its_page_gets_all_numbers_as_bytes(filmed, digits):
+    film, model, _ = filmed
+    assert set(film.state()) == {
+        *("filters", "maps", "digit", "sizes", "answers", "changes", "curves", "measured_on")
+    }
+
+    def last(name, *shape):
+        values = base64.b64decode(film.state()[name]["base64"])
+        return torch.frombuffer(bytearray(values), dtype=torch.uint8)[-torch.Size(shape).numel() :].view(
+            shape
+        )
+
+    networks = film._frames
+    largest = max(network.block1[0].weight.abs().max() for network in networks)
+    filters = model.block1[0].weight.detach()[:, 0]
+    assert torch.equal(last("filters", 10, 3, 3), (128 + 127 * filters / largest).round().to(torch.uint8))
+    with torch.no_grad():
+        maps = torch.stack([network.block1[0](digits[3][0][None])[0, :8].relu() for network in networks])
+    assert torch.equal(last("maps", 8, 26, 26), (255 * maps[-1] / maps.max()).round().to(torch.uint8))
+    pixels = digits.data[3].float()
+    expected = 255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())
+    assert (last("digit", 28, 28).float() - expected).abs().max() <= 0.51
+    before, after = (network.block1[0].weight for network in networks[:2])
+    assert film.changes[0] == pytest.approx(100 * float((after - before).norm() / before.norm()), rel=1e-5)

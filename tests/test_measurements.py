@@ -50,6 +50,57 @@ def test_pictures_of_the_measurements(figures):
     assert [text.get_text() for text in sizes.get_legend().texts] == ["published, one run"]
 
 
+def offsets(collection):
+    return [tuple(place) for place in collection.get_offsets().tolist()]
+
+
+def test_dots_stand_where_the_accuracies_are(figures):
+    first = {"network": "A", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.5]}
+    second = first | {"network": "B", "recipe": "short", "parameters": 7000, "accuracies": [99.4]}
+    measurements.plot_seeds([first, second], digits="validation")
+    measurements.plot_accuracy_and_size(
+        [first, second | {"recipe": ""}],
+        [
+            {"kind": "best epoch", "parameters": 9000, "accuracy": 99.0},
+            {"kind": "one run", "parameters": 8000, "accuracy": 99.1},
+        ],
+    )
+    seeds, sizes = (figure.axes[0] for figure in figures)
+    dots = [offsets(c) for c in seeds.collections if len(offsets(c)) and c.get_alpha() == 0.6]
+    assert dots == [[(99.3, 0), (99.5, 0)], [(99.4, 1)]]
+    bars = [container.lines[0].get_xydata().tolist() for container in seeds.containers]
+    assert bars == [[[pytest.approx(99.4), 0]], [[99.4, 1]]]
+    (whisker,) = seeds.containers[0].lines[2][0].get_segments()
+    assert whisker[:, 0] == pytest.approx([99.4 - 0.02**0.5, 99.4 + 0.02**0.5])
+    labels = [label.get_text() for label in seeds.get_yticklabels()]
+    assert labels == ["A\n5,000 parameters, 3 epochs", "B, short recipe\n7,000 parameters, 3 epochs"]
+    assert seeds.get_xlabel() == "accuracy on validation digits after the last epoch (%)"
+    ours = [container.lines[0].get_xydata().tolist() for container in sizes.containers]
+    assert ours == [[[5000, pytest.approx(99.4)]], [[7000, 99.4]]]
+    published = [offsets(c) for c in sizes.collections if c.get_label().startswith("published")]
+    assert published == [[(9000, 99.0)], [(8000, 99.1)]]
+    assert [text.get_text() for text in sizes.get_legend().texts] == [
+        "published, best epoch",
+        "published, one run",
+    ]
+    # A has a neighbour on its right, so its name stands on its left.
+    assert [text.get_ha() for text in sizes.texts] == ["right", "right"] and sizes.get_xscale() == "log"
+
+
+def test_the_ablation_is_read_from_its_runs(tmp_path, monkeypatch):
+    runs = [
+        {"variant": "whole", "parameters": 7, "correct": 90, "images": 100},
+        {"variant": "without salt", "parameters": 5, "correct": 80, "images": 100},
+        {"variant": "whole", "parameters": 7, "correct": 92, "images": 100},
+    ]
+    record = json.dumps({"recipe": {"epochs": 5}, "runs": runs})
+    (tmp_path / "ablation.json").write_text(record)
+    monkeypatch.setattr(measurements, "RESULTS", tmp_path)
+    row = {"network": "whole", "recipe": "", "epochs": 5, "parameters": 7, "accuracies": [90.0, 92.0]}
+    salt = {"network": "without salt", "parameters": 5, "accuracies": [80.0]}
+    assert measurements.get_ablation() == [row, row | salt]
+
+
 def test_a_row_far_below_does_not_change_the_scale(figures):
     row = {"network": "Good", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4]}
     measurements.plot_seeds([row, row | {"network": "Bad", "accuracies": [20.0, 30.0]}])

@@ -118,3 +118,19 @@ def test_make_hands_over_the_name_as_it_is(tmp_path, wrong):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "arguments").read_text() == f"-m|tools.publish|{wrong}|"
     assert not (tmp_path / "here").exists()
+
+
+def test_the_command_says_what_it_changed(course, monkeypatch, capsys):
+    really_publish = publish.publish
+    monkeypatch.setattr(publish, "publish", lambda new: really_publish(new, course))
+    monkeypatch.setattr("sys.argv", ["publish", "a/b"])
+    publish.main()
+    lines = [f"{name}: {count} links now lead to https://github.com/a/b" for name, count in LINKS.items()]
+    assert capsys.readouterr().out.splitlines()[:3] == lines
+    for arguments, sentence in [
+        ([], "name your repository"),
+        (["a b"], "'a b' is not a repository on GitHub"),
+    ]:
+        monkeypatch.setattr("sys.argv", ["publish", *arguments])
+        with pytest.raises(SystemExit, match=sentence):
+            publish.main()

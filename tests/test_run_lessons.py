@@ -208,3 +208,22 @@ def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys):
     assert "S6.ipynb could not be written: No space left on device." in said and "Net (S6)" in said
     place = pathlib.Path(str(stop.value).split(" is in ")[1].rstrip("."))
     assert "trained" in (place / "S6.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "smoke", "kept"), [("--in-place", "0", True), ("--in-place", "1", False), ("S5", "0", False)]
+)
+def test_the_website_gets_the_film_of_a_real_run_in_place(tmp_path, monkeypatch, capsys, option, smoke, kept):
+    notebook = nbformat.v4.new_notebook()
+    monkeypatch.setattr(run_lessons, "HERE", tmp_path)
+    monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], {"answers": [1]}))
+    monkeypatch.setattr(sys, "argv", ["run_lessons", "S5", option])
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setenv("SMOKE_TEST", smoke)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
+    run_lessons.main()
+    film = tmp_path / "website" / "film.json"
+    assert film.exists() == kept and (not kept or film.read_text() == '{"answers": [1]}\n')
+    assert (tmp_path / ("S5.ipynb" if option == "--in-place" else "runs/S5.ipynb")).is_file()
+    assert "Net (S5)" in capsys.readouterr().out

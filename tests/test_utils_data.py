@@ -263,3 +263,8 @@ def test_wrong_input_gets_one_sentence(no_mnist, call, sentence):
     with pytest.raises((ValueError, TypeError)) as error:
         call()
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_variation_of_lesson_5_is_the_default():
+    """Rotated by up to 15 degrees, and one digit in ten cropped; that is all."""
+    assert vars(utils.Augment()) == {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}

@@ -145,3 +145,68 @@ def test_results_table(digits, capsys):
         "%",
         "62",
     ]
+
+
+# --- Each number stands where it belongs ---
+
+
+def test_each_panel_shows_its_own_curve(figures):
+    curves = {
+        "train_losses": [0.9, 0.3],
+        "train_acc": [70, 90],
+        "test_losses": [0.8, 0.2],
+        "test_acc": [75, 95],
+    }
+    utils.plot_loss(**curves)
+    shown = {ax.get_title().split(":")[0]: list(ax.lines[0].get_ydata()) for ax in figures[0].axes}
+    assert shown == {
+        "Training loss": [0.9, 0.3],
+        "Test loss": [0.8, 0.2],
+        "Training accuracy": [70, 90],
+        "Test accuracy": [75, 95],
+    }
+    assert figures[0].axes[0].get_title() == "Training loss: 0.3000 after epoch 2"
+    assert figures[0].axes[0].get_xlim() == (0.5, 2.5)
+
+
+def test_the_growing_picture_shows_training_and_test(capsys):
+    history = utils.History(
+        nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)], lr=0.1), measured_on="validation"
+    )
+    history.add((70.0, 0.9), (75.0, 0.8))
+    history.add((90.0, 0.3), (95.0, 0.2))
+    losses, accuracies = history._draw().axes
+    for ax, training, other in [(losses, [0.9, 0.3], [0.8, 0.2]), (accuracies, [70, 90], [75, 95])]:
+        curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+        assert curves == {"training": training, "validation": other} and ax.get_legend()
+    printed = capsys.readouterr().out.splitlines()
+    start = "Epoch  2: training 90.00 % (loss 0.3000), validation 95.00 % (loss 0.2000), learning rate 0.1, "
+    assert len(printed) == 2 and printed[1].startswith(start)
+
+
+def test_the_digits_in_the_grids_are_those_that_are_named(parrot_and_loader, figures):
+    model, loader = parrot_and_loader
+    utils.plot_misclassified(utils.get_misclassified(model, "cpu", loader), count=1)
+    utils.data_visualization(loader)
+    ((mistake, *_),) = [figures[0].axes]
+    assert torch.equal(torch.tensor(mistake.images[0].get_array()), loader.dataset[3][0][0])
+    assert [ax.get_title() for ax in figures[0].axes if ax.images] == ["9 → 4 (80%)"]
+    for ax, (image, _) in zip(figures[1].axes, [loader.dataset[n] for n in range(4)]):
+        assert torch.equal(torch.tensor(ax.images[0].get_array()), image[0])
+        assert ax.images[0].get_cmap().name == "gray" and not len(ax.get_xticks())
+
+
+def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
+    matrix = torch.diag(torch.tensor([10, 20, 30, 40, 50, 60, 70, 80, 90, 0]))
+    matrix[1, 7], matrix[7, 1] = 5, 3
+    utils.plot_confusion_matrix(matrix)
+    ax = figures[0].axes[0]
+    counts = {text.get_position(): (text.get_text(), text.get_weight()) for text in ax.texts}
+    assert counts[7, 1] == ("5", "normal") and counts[1, 7] == ("3", "normal"), "x is the answer, y the truth"
+    assert counts[3, 3] == ("40", "bold") and (9, 9) not in counts and len(counts) == 11
+    (percent,) = ax.child_axes
+    labels = [label.get_text() for label in percent.get_yticklabels()]
+    assert labels[0] == "100.0 %" and labels[1] == "80.0 %" and labels[9] == "nan %"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted digit", "true digit")
+    assert list(ax.get_xticks()) == list(ax.get_yticks()) == list(range(10))
+    assert ax.images[0].get_clim() == (0, 7)

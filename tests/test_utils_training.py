@@ -581,3 +581,12 @@ def test_utils_works_alone(tmp_path):
     shutil.copy(HERE / "utils.py", tmp_path)
     code = "from utils import *; print(device, plt, nn, optim, F, get_device(), train, test, plot_loss)"
     assert "function plot_loss" in run_python("-c", code, cwd=tmp_path)
+
+
+def test_the_seconds_are_those_of_the_epochs(monkeypatch, capsys):
+    clock = iter([0.0, 10.0, 13.0, 100.0, 104.5])
+    monkeypatch.setattr(utils.time, "perf_counter", lambda: next(clock))
+    history = utils.History(Linear(), sgd(Linear()), live=False)
+    for _ in history.epochs(2):
+        history.add((50.0, 1.0), (60.0, 0.9))
+    assert history.seconds == 7.5 and ", 3 s\n" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from torch import nn
 from course.digitpad import get_trained
 from model import Net, NetFC, NetGAP, NetMini
 from website import build
+from website.drawing import draw_network
 from website.networks import describe, export
 
 
@@ -184,3 +185,20 @@ def test_the_film_is_that_of_the_saved_lesson():
     curves = zip(film["curves"]["train_acc"], film["curves"]["test_acc"])
     assert [(f"{training:.2f}", f"{test:.2f}") for training, test in curves] == accuracies
     assert len(film["answers"]) == len(accuracies) + 1
+
+
+def test_a_network_is_drawn_in_proportion():
+    table, _ = describe(NetMini())
+    drawing = draw_network(table["layers"], "NetMini")
+    blocks = [(float(w), float(h)) for w, h in re.findall(r'width="([\d.]+)" height="([\d.]+)"', drawing)]
+    names = re.findall("<title>(.*?)</title>", drawing)
+    assert len(blocks) == len(names) == 10, "the image, six convolutions, two poolings and a linear layer"
+    assert names[0] == "image: 1 × 28 × 28" and names[1] == "convolution: 10 × 26 × 26"
+    assert names[3] == "max-pooling: 10 × 12 × 12" and names[-1] == "linear layer: 10"
+    heights = [height for _, height in blocks]
+    assert heights[:4] == pytest.approx([84, 78, 72, 36]) and heights == sorted(heights, reverse=True)
+    assert blocks[1][0] > blocks[0][0] and blocks[9][0] == blocks[1][0], "ten maps, ten numbers"
+    starts = [float(x) for x in re.findall(r'x="([\d.]+)" y=', drawing)]
+    gaps = [b - a - width for a, b, (width, _) in zip(starts, starts[1:], blocks)]
+    assert gaps == pytest.approx([4] * 9, abs=0.11)
+    assert 'aria-label="NetMini, from left to right: image: 1 × 28 × 28, convolution' in drawing

@@ -21,11 +21,12 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _small_network(weights, biases=(0.0, 0.0, 0.0, 0.0), inputs=(0.05, 0.10), targets=(0.01, 0.99)):
+def _small_network(weights, biases):
     """The error of the network in part 1, as a tensor; the biases are those of h1, h2, o1 and o2."""
-    hidden = torch.sigmoid(weights[:4].view(2, 2) @ torch.tensor(inputs).double() + biases[:2])
+    inputs, targets = torch.tensor([[0.05, 0.10], [0.01, 0.99]], dtype=torch.float64)
+    hidden = torch.sigmoid(weights[:4].view(2, 2) @ inputs + biases[:2])
     output = torch.sigmoid(weights[4:].view(2, 2) @ hidden + biases[2:])
-    return ((torch.tensor(targets).double() - output) ** 2).sum() / 2
+    return ((targets - output) ** 2).sum() / 2
 
 
 @check
