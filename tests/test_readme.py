@@ -17,7 +17,7 @@ from course import files
 from course.digitpad import DigitPad
 from model import NetGAP, NetMini
 
-PAGES = ["README.md", "GLOSSARY.md", "benchmarks/README.md"]
+PAGES = ["README.md", "GLOSSARY.md", "benchmarks/README.md", "tests/README.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((HERE / "docs").glob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES)
 
