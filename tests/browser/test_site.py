@@ -254,6 +254,22 @@ def test_the_theme_can_be_switched(visit):
     assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
 
 
+def test_dark_pages_are_printed_in_the_light_theme(visit):
+    page = visit("index.html", theme="dark")
+    awake(page, "pad")
+    page.evaluate(
+        """window.addEventListener("beforeprint", () => {
+          window.printed = getComputedStyle(document.body).backgroundColor;
+        })"""
+    )
+    page.pdf()
+    assert page.evaluate("window.printed") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.emulate_media(media="print")
+    assert page.locator(".live-pad > .live-still").is_visible()
+    assert not page.locator(".digit-pad").is_visible()
+
+
 # --- The widgets ---
 
 CONTRAST = """place => {

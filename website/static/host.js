@@ -179,3 +179,15 @@ for (const place of document.querySelectorAll(".live")) {
   if (button) button.onclick = () => wake(place);
   else watcher.observe(place);
 }
+
+// --- Paper is white: a page is printed in the light theme ---
+
+const root = document.documentElement;
+let theme;
+addEventListener("beforeprint", () => {
+  theme = root.dataset.theme;
+  root.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  root.dataset.theme = theme;
+});
