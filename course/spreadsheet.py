@@ -79,8 +79,11 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
     sheet.set_landscape()  # printed, all columns fit on a page
     sheet.fit_to_pages(1, 0)
     book.close()
-    with replacing(path) as target:
-        target.write(file.getvalue())
+    try:
+        with replacing(path) as target:
+            target.write(file.getvalue())
+    except OSError as error:  # as with a picture, this is no reason to stop a lesson
+        print(f"The spreadsheet could not be saved as {path}: {error.strerror}.")
 
 
 def _cell(name, row=None):

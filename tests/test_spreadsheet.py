@@ -156,3 +156,9 @@ def test_libreoffice_computes_the_same(sheet, tmp_path):
         assert found[1:9] == pytest.approx(weights, abs=1e-6)
         assert found[rows[top].index("E")] == pytest.approx(error, abs=1e-6)
         assert found[-8:] == pytest.approx(slopes, abs=1e-6)
+
+
+def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    write_spreadsheet(tmp_path / "file" / "a.xlsx", INPUTS, WEIGHTS, TARGETS, 0.5, steps=1)
+    assert "a.xlsx: File exists." in capsys.readouterr().out
