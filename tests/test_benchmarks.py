@@ -14,7 +14,7 @@ from helpers import HERE, code_cells, needs_mnist, read, results
 
 import model as networks
 import utils
-from benchmarks import ablation, accuracy, conventional, report, speed, training
+from benchmarks import ablation, accuracy, conventional, records, report, speed, training
 from course import measurements
 from course.recipes import RECIPES
 
@@ -320,3 +320,20 @@ def test_the_race_ends_with_the_first_epoch_that_reaches_the_goal(monkeypatch):
     result = speed.race("conventional")
     assert result["accuracies"] == [90.0, 95.0, speed.GOAL] and result["epochs"] == 3
     assert rates == [0.01] * 3
+
+
+def test_the_race_adds_up_the_seconds_of_training(monkeypatch):
+    clock = iter([10.0, 14.0, 100.0, 105.0])
+    monkeypatch.setenv("MNIST_ROOT", "none")
+    monkeypatch.setattr(conventional, "loaders", lambda *_: ([], []))
+    monkeypatch.setattr(conventional, "train", lambda *_: None)
+    accuracies = iter([90.0, 99.9])
+    monkeypatch.setattr(conventional, "test", lambda *_: next(accuracies))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    assert speed.race("conventional")["seconds"] == 9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_record_names_the_processor():
+    models = re.findall(r"^model name\s*: (.+)$", open("/proc/cpuinfo").read(), re.MULTILINE)
+    assert not models or models[0] in json.dumps(records.machine(torch.device("cpu")))

@@ -18,7 +18,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 
 import utils
-from course import checkpoints
+from course import checkpoints, files
 from course.checkpoints import kept, seed_everything
 from model import Net, NetGAP, NetMini
 
@@ -379,3 +379,23 @@ def test_the_random_numbers_of_a_gpu_are_kept_too(monkeypatch):
     checkpoints._set_random_state(state)
     checkpoints._set_random_state(state | {"cuda": ["of a machine with one"]})
     assert restored == [["first", "second"]]
+
+
+def test_the_older_loop_does_not_give_the_file_away(digits, tmp_path):
+    path = tmp_path / "a.pt"
+    older, newer = (kept(training(digits)[0], 2, path) for _ in range(2))
+    next(older)
+    next(newer)
+    older.close()
+    with pytest.raises(ValueError, match="another process is writing"):
+        files._lock(path)
+    newer.close()
+    files._lock(path).close()
+
+
+def test_a_long_schedule_is_known_again(digits, tmp_path):
+    for epochs in (1, 2):
+        history, run = training(digits)
+        steps = 1000 * len([*history.optimizer.param_groups])  # a new number each time, as in a new process
+        history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=steps)
+        assert run(tmp_path / "a.pt", epochs).done == epochs

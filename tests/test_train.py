@@ -126,3 +126,12 @@ def test_a_killed_worker_costs_one_epoch_at_most(tmp_path):
     (kept,) = re.findall(rf"holds (\d+) of {epochs} epochs: continuing from there", output)
     assert 2 <= int(kept) < epochs
     assert re.search(rf"^NetMini +5,797 +{epochs} ", output, re.MULTILINE)
+
+
+def test_only_the_training_digits_are_shuffled_among_processes(command, monkeypatch):
+    shuffled, shared = [], train.processes.shared
+    monkeypatch.setattr(
+        train.processes, "shared", lambda loader, shuffle: shuffled.append(shuffle) or shared(loader, shuffle)
+    )
+    command("--epochs", "1")
+    assert shuffled == [True, False]

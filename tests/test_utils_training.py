@@ -590,3 +590,13 @@ def test_the_seconds_are_those_of_the_epochs(monkeypatch, capsys):
     for _ in history.epochs(2):
         history.add((50.0, 1.0), (60.0, 0.9))
     assert history.seconds == 7.5 and ", 3 s\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("is_faster", "wanted", "enabled"), [(True, (), True), (True, (False,), False), (False, (), False)]
+)
+def test_half_precision_is_the_default_where_it_is_faster(monkeypatch, is_faster, wanted, enabled):
+    capabilities = {"avx512_bf16": is_faster}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    with utils.bfloat16("cpu", *wanted):
+        assert torch.is_autocast_enabled("cpu") == enabled

@@ -202,3 +202,18 @@ def test_a_network_is_drawn_in_proportion():
     gaps = [b - a - width for a, b, (width, _) in zip(starts, starts[1:], blocks)]
     assert gaps == pytest.approx([4] * 9, abs=0.11)
     assert 'aria-label="NetMini, from left to right: image: 1 × 28 × 28, convolution' in drawing
+
+
+@each_lesson
+def test_a_page_has_one_title_and_its_sections_keep_their_ranks(copy, lesson):
+    def headings(path):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+        return re.findall(r"^(#+) (.+)$", "\n".join(cell.source for cell in cells), re.MULTILINE)
+
+    before, after = headings(HERE / f"{lesson}.ipynb"), headings(copy / f"{lesson}.ipynb")
+    assert [text for _, text in before] == [text for _, text in after]
+    assert [marks for marks, _ in after].count("#") == 1
+    ranks = {"S5": {"2. The data": 2, "Softmax": 3}, "S6": {"Setup": 2, "Touch it": 3, "Exercises": 3}}[
+        lesson
+    ]
+    assert {text: len(marks) for marks, text in after if text in ranks} == ranks

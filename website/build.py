@@ -139,11 +139,6 @@ def copy_lesson(source, folder, sizes):
     demote(notebook.cells)
     first = notebook.cells[0]
     download = f'<a href="_static/lessons/{source}" download>Download this notebook</a>'
-    first, *others = notebook.cells
-    if any(re.match("# ", cell.source) for cell in others if cell.cell_type == "markdown"):
-        for cell in others:  # a page has one title: its parts become sections
-            if cell.cell_type == "markdown":
-                cell.source = re.sub(r"^#", "##", cell.source, flags=re.MULTILINE)
     first.source = re.sub(r"(\n\[!\[.*\n)(?!\[!\[)", rf"\1{download}\n", first.source, count=1)
     nbformat.write(notebook, folder / source)
 
