@@ -4,6 +4,7 @@ Like `model.py` it works alone: copy it beside your own notebook and `from utils
 """
 
 import contextlib
+import copy
 import ctypes
 import functools
 import math
@@ -102,8 +103,7 @@ class Normalize:
 
     def __call__(self, images):
         if images.dtype != torch.uint8 or images.dim() != 3:
-            found = f"{images.dtype} {list(images.shape)}"
-            raise ValueError(f"Normalize takes raw images, uint8 [N, rows, columns], got {found}")
+            raise ValueError(f"expected uint8 [N, rows, columns], got {images.dtype} {list(images.shape)}")
         return (self.distort(images.unsqueeze(1) / 255) - MEAN) / STD
 
     def distort(self, images):
@@ -122,16 +122,13 @@ class Augment(Normalize):
 
     def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
         if not (0 <= degrees < math.inf and 0 <= shift < math.inf and 0 <= zoom < 1 and 0 <= crop <= 1):
-            given = f"degrees={degrees}, shift={shift}, zoom={zoom}, crop={crop}"
-            raise ValueError(f"{given}: none may be negative, zoom is below 1, and crop is a probability")
+            raise ValueError(f"{degrees=}, {shift=}, {zoom=}, {crop=}: none below 0, zoom < 1, crop ≤ 1")
         self.degrees, self.shift, self.zoom, self.crop, self.smooth = degrees, shift, zoom, crop, smooth
 
     def distort(self, images):
         def up_to(limit, *shape):
             return (2 * torch.rand(len(images), *shape) - 1) * limit
 
-        if len(images) == 0:
-            return images
         chosen = torch.rand(len(images)) < self.crop
         if chosen.any():
             images[chosen] = crop_centre(images[chosen])
@@ -206,14 +203,14 @@ def GetCorrectPredCount(pPrediction, pLabels):
 
 def train(model, device, train_loader, optimizer, criterion, scheduler=None, half_precision=True):
     """Train for one epoch; return (accuracy in %, mean loss). `scheduler` steps after every batch."""
-    model.train()
-    with fast(model, device), Tally(train_loader, device, criterion, model, optimizer) as tally:
+    with Tally(model, train_loader, device, criterion, optimizer) as tally, fast(model, device):
+        model.train()
         for data, target in tally:
             optimizer.zero_grad()
             with bfloat16(device, half_precision):
-                prediction = model(data).float()
+                prediction = model(data)
             correct = GetCorrectPredCount(prediction, target)
-            loss = criterion(prediction, target)
+            loss = criterion(prediction.float(), target)
             tally.add(loss, correct, prediction)
             loss.backward()
             optimizer.step()
@@ -224,8 +221,8 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None, hal
 
 def test(model, device, test_loader, criterion, quiet=False):
     """Measure without training; print the result (unless quiet) and return (accuracy in %, mean loss)."""
-    model.eval()
-    with fast(model, device), torch.no_grad(), Tally(test_loader, device, criterion) as tally:
+    with Tally(model, test_loader, device, criterion) as tally, fast(model, device), torch.no_grad():
+        model.eval()
         for data, target in tally:
             prediction = model(data)
             correct = GetCorrectPredCount(prediction, target)
@@ -243,7 +240,7 @@ class History:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.measured_on, self.live = measured_on, live
         self.curves = {"train_losses": [], "train_acc": [], "test_losses": [], "test_acc": []}  # to plot
-        self.seconds, self._epoch_start, self._picture = 0.0, time.perf_counter(), None
+        self.seconds, self._epoch_start, self._picture, self._before = 0.0, time.perf_counter(), None, []
 
     @property
     def done(self):
@@ -251,12 +248,14 @@ class History:
         return len(self.curves["test_acc"])
 
     def epochs(self, total):
-        """The numbers of the epochs that are still to be done, up to `total`."""
+        """The numbers of the epochs still to be done, up to `total`; an interrupted epoch starts over."""
+        parts = [part for part in (self.model, self.optimizer, self.scheduler) if part is not None]
+        for part, state in zip(parts, self._before):
+            part.load_state_dict(state)
         if self.live and "ipykernel" in sys.modules and "PYTEST_VERSION" not in os.environ:
-            from IPython.display import display
-
-            self._picture = display(self._draw(), display_id=True)
+            self._picture = sys.modules["IPython"].display.display(self._draw(), display_id=True)
         while (epoch := self.done + 1) <= total:
+            self._before = copy.deepcopy([part.state_dict() for part in parts])
             self._epoch_start = time.perf_counter()
             yield epoch
             if self.done != epoch:
@@ -267,7 +266,7 @@ class History:
         for name, (accuracy, loss) in [("train", trained), ("test", tested)]:
             self.curves[f"{name}_acc"].append(accuracy)
             self.curves[f"{name}_losses"].append(loss)
-        seconds = time.perf_counter() - self._epoch_start
+        self._before, seconds = [], time.perf_counter() - self._epoch_start
         self.seconds += seconds
         print(
             f"Epoch {self.done:2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
@@ -289,13 +288,12 @@ class History:
 
 
 def get_summary(Net):
-    """Build a network of this class and print its table of layers, for one 1×28×28 image."""
+    """Print the table of layers of a network (its class, or a model) for one 1×28×28 image."""
     from torchsummary import summary
 
-    if isinstance(Net, nn.Module):
-        raise TypeError("get_summary needs the class, as in get_summary(Net); a model has model.summary()")
-    with torch.random.fork_rng(devices=[]):  # its random weights must not shift later random numbers
-        summary(Net(), input_size=(1, 28, 28), device="cpu")
+    with torch.random.fork_rng(devices=[]):  # new random weights must not shift later random numbers
+        model = copy.deepcopy(Net).cpu() if isinstance(Net, nn.Module) else Net()
+        summary(model, input_size=(1, 28, 28), device="cpu")
 
 
 def result(model, test_data, epochs, accuracy, seconds):
@@ -326,8 +324,6 @@ def load_weights(path, model):
 
 def read_safely(path):
     """What torch.save wrote to a file, if it is intact and holds only tensors, numbers and text."""
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder: name a file in it")
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
@@ -335,7 +331,7 @@ def read_safely(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} holds more than weights, and could run code: it was not loaded") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, IsADirectoryError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or not a weights file; it was not changed") from error
 
 
@@ -344,13 +340,13 @@ def read_safely(path):
 
 def predict(model, device, loader):
     """Show the network every digit: (images, labels, probabilities [N, 10]), all on the CPU."""
-    model.eval()
     seen = []
-    with fast(model, device), torch.no_grad(), Tally(loader, device) as batches:
+    with Tally(model, loader, device) as batches, fast(model, device), torch.no_grad():
+        model.eval()
         for data, target in batches:
-            probabilities = model(data).softmax(dim=1)
-            check_labels(target, probabilities)
-            seen.append((data.cpu(), target.cpu(), probabilities.cpu()))
+            prediction = model(data)
+            check_labels(target, prediction)
+            seen.append((data.cpu(), target.cpu(), prediction.softmax(dim=1).cpu()))
     return tuple(torch.cat(parts) for parts in zip(*seen))
 
 
@@ -405,7 +401,6 @@ def data_visualization(train_loader, save=None):
     """Twelve digits of the first batch, as the network sees them, with their labels as titles."""
     for images, labels in train_loader:
         return show_digits(images[:12], [str(int(label)) for label in labels[:12]], save=save)
-    raise ValueError("the loader is empty: it holds no digits to show")
 
 
 def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
@@ -466,7 +461,10 @@ def plot_confusion_matrix(matrix, save=None):
 class Tally(tqdm):
     """Wraps a loader in a progress bar, moves its batches to the device, and adds up losses and answers."""
 
-    def __init__(self, loader, device, criterion=None, model=None, optimizer=None):
+    def __init__(self, model, loader, device, criterion=None, optimizer=None):
+        for given in (model, criterion):
+            if isinstance(given, type):
+                raise TypeError(f"{given.__name__} is only a class: write {given.__name__}() to make one")
         super().__init__(self._batches(loader), total=len(loader), **({} if optimizer else {"disable": True}))
         learning = {id(w) for group in getattr(optimizer, "param_groups", []) for w in group["params"]}
         if learning and learning.isdisjoint(map(id, model.parameters())):
@@ -477,7 +475,10 @@ class Tally(tqdm):
         self.batches = self.size = self.images = self.correct = self.loss_sum = 0
 
     def _batches(self, loader):
-        for data, target in loader:
+        for batch in loader:
+            if len(batch) != 2 or not all(torch.is_tensor(part) and part.dim() for part in batch):
+                raise TypeError(f"this {type(loader).__name__} is not a loader of batches (images, labels)")
+            data, target = batch
             if data.device.type == "cpu" and data.is_floating_point() and not data.sum().isfinite():
                 raise ValueError("this batch has pixels that are nan or infinite: check how it is prepared")
             self.size, target = len(target), target.long() if target.dtype == torch.int32 else target
@@ -504,9 +505,10 @@ class Tally(tqdm):
 
 def check_labels(labels, prediction):
     """Say in one sentence what is wrong with labels that do not fit the network's predictions."""
-    if prediction.dim() != 2:
-        raise ValueError(f"a prediction must have the shape [N, classes], got {list(prediction.shape)}")
-    size, classes = prediction.shape
+    shape = list(getattr(prediction, "shape", [])) or type(prediction).__name__
+    if len(shape) != 2:
+        raise ValueError(f"the network must return one tensor of shape [N, classes], got {shape}")
+    size, classes = shape
     if labels.shape != (size,):
         raise ValueError(f"{size} predictions need labels of shape [{size}], got {list(labels.shape)}")
     if labels.is_floating_point() or labels.dtype == torch.bool:
@@ -592,8 +594,7 @@ def _download(scratch, raw):
     if any(scratch.rglob("*.gz")):  # a mirror has answered: wait for the rest
         thread.join()
     socket.setdefaulttimeout(before)
-    fresh = scratch / "MNIST" / "raw"
-    if not is_complete(fresh):
+    if not is_complete(scratch / "MNIST" / "raw"):
         return f"the download failed ({problems[-1]})"
     for name in MNIST_FILES:
-        os.replace(fresh / name, raw / name)
+        os.replace(scratch / "MNIST" / "raw" / name, raw / name)

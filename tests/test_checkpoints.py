@@ -142,9 +142,9 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digi
 
 
 def test_a_folder_is_no_checkpoint(digits, tmp_path):
-    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+    with pytest.raises(ValueError, match="is damaged, or not a weights file"):
         training(digits)[1](tmp_path)
-    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+    with pytest.raises(ValueError, match="is damaged, or not a weights file"):
         utils.load_weights(tmp_path, NetMini())
 
 

@@ -79,6 +79,24 @@ def test_a_training_that_is_stopped_or_continued_has_its_own_frames(filmed, caps
     )
 
 
+def test_a_finished_training_leaves_the_film(filmed):
+    film, _, answers = filmed
+    for _ in film.record(film.history.epochs(2)):
+        raise AssertionError("two of two epochs are done")
+    assert len(film.answers) == 3 and film.still() is not None
+
+
+def test_the_film_of_an_interrupted_epoch_starts_with_the_weights_before_it(filmed):
+    film, model, answers = filmed
+    for _ in film.record(film.history.epochs(3)):
+        with torch.no_grad():
+            model.block1[0].weight.zero_()  # what the interrupted epoch did
+        break
+    for _ in film.record(film.history.epochs(3)):
+        film.history.add((50.0, 1.0), (60.0, 0.9))
+    assert film.answers[0] == pytest.approx(answers[-1], abs=1e-6)
+
+
 def test_a_network_without_a_convolution_is_refused_before_the_training(digits):
     with pytest.raises(ValueError, match="has no convolution"):
         TrainingFilm(utils.History(nn.Linear(784, 10), None), digits[0][0])

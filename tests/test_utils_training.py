@@ -22,7 +22,7 @@ from torchvision import datasets, transforms
 
 import utils
 from course.checkpoints import kept
-from model import Net, NetMini
+from model import NetMini
 from utils import GetCorrectPredCount
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -327,6 +327,40 @@ def test_an_epoch_without_results_is_noticed(history):
             pass
 
 
+@pytest.mark.parametrize("where", ["in training", "before the results", "after the results"])
+def test_an_interrupted_epoch_starts_over(where, capsys):
+    """Curves and weights are those of a training that nobody interrupted; one cycle stays one cycle."""
+    loader = uneven_loader()
+
+    def training():
+        torch.manual_seed(1)
+        model = Linear()
+        optimizer = sgd(model, 0.01)
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=3 * len(loader))
+        return utils.History(model, optimizer, schedule)
+
+    def go_on(history, interrupt=None):
+        model, optimizer, schedule = history.model, history.optimizer, history.scheduler
+        for epoch in history.epochs(3):
+            if (epoch, interrupt) == (2, "in training"):
+                utils.train(model, "cpu", list(loader)[:2], optimizer, F.nll_loss, schedule)
+                break
+            trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss, schedule)
+            if (epoch, interrupt) == (2, "before the results"):
+                break
+            history.add(trained, trained)
+            if (epoch, interrupt) == (2, "after the results"):
+                break
+
+    whole, stopped = training(), training()
+    go_on(whole)
+    go_on(stopped, where)
+    assert stopped.done == (2 if where == "after the results" else 1)
+    go_on(stopped)
+    assert stopped.curves == whole.curves
+    assert all(torch.equal(a, b) for a, b in zip(stopped.model.parameters(), whole.model.parameters()))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 def test_two_hundred_epochs_need_no_more_memory_than_forty(digits, tmp_path):
@@ -349,6 +383,7 @@ def test_two_hundred_epochs_need_no_more_memory_than_forty(digits, tmp_path):
 # --- Wrong input -------------------------------------------------------------------------------
 
 IMAGES, LABELS, ANSWERS = torch.zeros(4, 1, 28, 28), torch.arange(4), torch.zeros(4, 10)
+DIGITS = utils.Digits(torch.zeros(4, 28, 28, dtype=torch.uint8), LABELS)
 
 
 def train(batches, criterion=F.nll_loss, model=None):
@@ -358,6 +393,13 @@ def train(batches, criterion=F.nll_loss, model=None):
 
 def run(batches, criterion=F.nll_loss, model=None):
     return utils.test(model or Linear(), "cpu", batches, criterion)
+
+
+class Twice(Linear):
+    """Returns two tensors, as networks with a second output do."""
+
+    def forward(self, x):
+        return super().forward(x), x
 
 
 def one_pixel(value):
@@ -379,7 +421,7 @@ class BreaksOff(list):
     [
         (lambda: GetCorrectPredCount(ANSWERS, LABELS[:1]), "4 predictions need labels of shape [4], got [1]"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS[:, None]), "labels of shape [4], got [4, 1]"),
-        (lambda: GetCorrectPredCount(ANSWERS[0], LABELS), "must have the shape [N, classes], got [10]"),
+        (lambda: GetCorrectPredCount(ANSWERS[0], LABELS), "one tensor of shape [N, classes], got [10]"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS.float()), "must be whole numbers, got torch.float32"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS > 0), "must be whole numbers, got torch.bool"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS + 8), "labels must be from 0 to 9, got 8 to 11"),
@@ -397,11 +439,21 @@ class BreaksOff(list):
         (lambda: train([]), "the loader is empty"),
         (lambda: run([]), "the loader is empty"),
         (lambda: utils.predict(Linear(), "cpu", []), "the loader is empty"),
-        (lambda: utils.data_visualization([]), "the loader is empty"),
         (lambda: train(BreaksOff([1, 2])), "the disk is gone"),
         (lambda: utils.predict(Linear(), "cpu", [(one_pixel(math.nan), LABELS)]), "nan or infinite"),
         (lambda: utils.confusion_matrix(Linear(), "cpu", [(IMAGES, LABELS + 7)]), "got 7 to 10"),
-        (lambda: utils.get_summary(Net()), "get_summary needs the class"),
+        (lambda: train(DIGITS), "this Digits is not a loader of batches (images, labels)"),
+        (lambda: run((DIGITS, DataLoader(DIGITS, 2))), "this tuple is not a loader"),
+        (lambda: run(DataLoader(TensorDataset(IMAGES), 2)), "this DataLoader is not a loader of batches"),
+        (lambda: run([{"image": IMAGES, "label": LABELS}]), "this list is not a loader of batches"),
+        (lambda: utils.predict(Linear(), "cpu", TensorDataset(IMAGES, LABELS)), "this TensorDataset is not"),
+        (lambda: train([(IMAGES, LABELS)], nn.NLLLoss), "NLLLoss is only a class: write NLLLoss() to make"),
+        (lambda: run([(IMAGES, LABELS)], nn.NLLLoss), "NLLLoss is only a class"),
+        (lambda: run([(IMAGES, LABELS)], model=Linear), "Linear is only a class: write Linear() to make one"),
+        (lambda: utils.predict(Linear, "cpu", [(IMAGES, LABELS)]), "Linear is only a class"),
+        (lambda: train([(IMAGES, LABELS)], model=Twice()), "one tensor of shape [N, classes], got tuple"),
+        (lambda: run([(IMAGES, LABELS)], model=Twice()), "one tensor of shape [N, classes], got tuple"),
+        (lambda: utils.predict(Twice(), "cpu", [(IMAGES, LABELS)]), "got tuple"),
     ],
 )
 def test_wrong_input_gets_one_sentence(call, sentence):
@@ -552,6 +604,14 @@ def datasets_fake():
 
 def first_channel(image):
     return image[:1]
+
+
+def test_get_summary_takes_a_model_too(capsys):
+    model = NetMini().train()
+    before = copy.deepcopy(model.state_dict())
+    utils.get_summary(model)
+    assert "5,797" in capsys.readouterr().out and model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_get_summary_leaves_the_random_state(capsys):

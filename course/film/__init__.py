@@ -48,17 +48,19 @@ class TrainingFilm(DigitWidget):
 
     def record(self, epochs):
         """Go through the epochs, and keep the network as it is before the first and after each of them."""
-        self._frames, self._first = [], self.history.done
-        self._keep()
+        frames, first = [], self.history.done
         try:
             for epoch in epochs:
+                frames = frames or [self._frame()]
                 yield epoch
-                self._keep()
+                frames.append(self._frame())
         finally:  # also if the training is stopped
-            self._develop()
+            if frames:
+                self._frames, self._first = frames, first
+                self._develop()
 
-    def _keep(self):
-        self._frames.append(copy.deepcopy(self.history.model).cpu().eval())
+    def _frame(self):
+        return copy.deepcopy(self.history.model).cpu().eval()
 
     def _develop(self):
         """Compute what the page shows, from the networks that were kept."""
