@@ -164,7 +164,7 @@ def test_trained_weights_are_loaded(monkeypatch):
 
 
 def test_the_pad():
-    assert isinstance(run_example("README.md", "## Draw your own digit"), DigitPad)
+    assert isinstance(run_example("README.md", "## Things to touch"), DigitPad)
 
 
 def test_a_training_is_kept_in_a_file(digits, tmp_path, monkeypatch, capsys):
