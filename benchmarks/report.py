@@ -6,12 +6,16 @@ The tests check that every line printed here stands in README.md or in benchmark
 """
 
 import json
+import math
 import statistics
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LESSONS = ["Net", "NetGAP", "NetFC"]  # the networks of the lessons
 NETWORKS = [*LESSONS, "NetMini"]
+# Student's t for 95 %, by the number of seeds: 2 to 20. For more seeds it is hardly smaller.
+STUDENT = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14]
+STUDENT += [2.13, 2.12, 2.11, 2.10, 2.09]
 
 
 def read(name):
@@ -23,6 +27,14 @@ def mean_and_spread(accuracies):
     return f"{statistics.mean(accuracies):.2f}{spread} %"
 
 
+def interval(accuracies):
+    """The 95 % confidence interval of the mean: the range for the mean of all possible seeds."""
+    seeds = len(accuracies)
+    reach = STUDENT[min(seeds, 20) - 2] * statistics.stdev(accuracies) / math.sqrt(seeds)
+    mean = statistics.mean(accuracies)
+    return f"{mean - reach:.2f} to {mean + reach:.2f} %"
+
+
 def accuracies(record):
     return [100 * run["correct"] / run["images"] for run in record["runs"]]
 
@@ -31,8 +43,9 @@ def accuracy_table():
     """What the networks reach, with the published figures beside it."""
     published = {row["network"]: row for row in read("published") if "network" in row}
     lines = [
-        "| network | parameters | epochs | seeds | test accuracy | published, best epoch of one run |",
-        "|---|---|---|---|---|---|",
+        "| network | parameters | epochs | seeds | test accuracy | 95 % interval of the mean "
+        "| published, best epoch of one run |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in [*NETWORKS, "NetGAP-short"]:
         record = read(f"accuracy-{name}")
@@ -41,7 +54,7 @@ def accuracy_table():
         lines.append(
             f"| `{network}`{', ' + kind + ' recipe' if kind else ''} | {record['parameters']:,} "
             f"| {record['recipe']['epochs']} | {len(record['runs'])} "
-            f"| **{mean_and_spread(accuracies(record))}** | {other} |"
+            f"| **{mean_and_spread(accuracies(record))}** | {interval(accuracies(record))} | {other} |"
         )
     return lines
 
