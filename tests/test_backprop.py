@@ -11,11 +11,14 @@ def test_network_picture_names_each_weight(figures):
 
 
 def test_error_graphs_have_a_panel_for_each_rate(figures):
-    plot_errors({0.1: [0.3, 0.2], 2.0: [0.3, 0.1]})
+    plot_errors({0.1: [0.3, 0.2], 2.0: [0.3, 0.05, 0.1]})
     assert [ax.get_title() for ax in figures[0].axes][:2] == [
         "learning rate 0.1: E = 0.2000",
         "learning rate 2.0: E = 0.1000",
-    ]
+    ], "the last error, even if one before was smaller"
+    plot_errors(dict.fromkeys([0.1, 0.5, 2.0], [0.3, 0.2]))
+    left = figures[1].axes[0]
+    assert len(figures[1].axes) == 3 and (left.get_xlabel(), left.get_ylabel()) == ("iteration", "error E")
 
 
 NODES = {"i1": (0, 0), "i2": (0, -1), "h1": (1, 0), "h2": (1, -1), "o1": (2, 0), "o2": (2, -1)}
@@ -39,6 +42,8 @@ def test_each_weight_stands_on_its_connection(figures):
     texts = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts}
     assert {name: texts[name] for name in NODES} == NODES
     assert texts["target t1 = 0.01"][1] == 0 and texts["target t2 = 0.99"][1] == -1 and not ax.axison
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert all(left < x < right and bottom < y < top for x, y in texts.values()), "nothing is cut off"
     assert "i1\n0.05" in [text.get_text() for text in ax.texts]
 
 

@@ -21,6 +21,7 @@ def test_it_takes_the_lessons_variables():
     bench = BackpropBench([0.9, 0.1], [0.5] * 8, [1, 0], learning_rate=0.2)
     assert (bench.inputs, bench.weights, bench.targets) == ([0.9, 0.1], [0.5] * 8, [1, 0])
     assert bench.learning_rate == 0.2 and bench.past == [] and not bench.has_gradients
+    assert [BackpropBench(learning_rate=rate).learning_rate for rate in (0, 1000)] == [0, 1000]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,9 @@ def test_it_takes_the_lessons_variables():
         ({"weights": [0.1] * 7}, "weights must be 8 numbers"),
         ({"inputs": [0.1]}, "inputs must be 2 numbers"),
         ({"targets": [0.1, float("nan")]}, "targets must be 2 numbers"),
+        ({"inputs": [-2e6, 0.1]}, "inputs must be 2 numbers"),
+        ({"inputs": [0.1, 2e6]}, "inputs must be 2 numbers"),
+        ({"learning_rate": 1001}, "learning_rate must be a number from 0 to 1000"),
         ({"learning_rate": -1}, "learning_rate must be a number from 0 to 1000"),
     ],
 )

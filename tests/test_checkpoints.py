@@ -124,13 +124,14 @@ def test_going_on_equals_never_stopping(digits, tmp_path, capsys):
 
 def test_a_finished_training_is_not_done_again(digits, tmp_path, capsys):
     _, run = training(digits)
-    run(tmp_path / "a.pt")
+    seconds = run(tmp_path / "a.pt").seconds
     before = (tmp_path / "a.pt").read_bytes()
     history, run = training(digits)
     capsys.readouterr()
     run(tmp_path / "a.pt")
     assert "a.pt holds 2 of 2 epochs: nothing is left to do." in capsys.readouterr().out
     assert history.done == 2 and (tmp_path / "a.pt").read_bytes() == before
+    assert history.seconds == seconds > 0
 
 
 def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(digits, tmp_path):
@@ -157,17 +158,25 @@ def test_two_runs_give_the_same_numbers(digits, tmp_path):
     assert same(results[0].model.state_dict(), results[1].model.state_dict())
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), r"No space left.*: free some space or choose another file"),
+        (PermissionError(13, "Permission denied"), r"Permission denied\): choose another file"),
+    ],
+)
+def test_a_failure_to_write_leaves_the_old_checkpoint(digits, tmp_path, monkeypatch, error, sentence):
     _, run = training(digits)
     history = run(tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()
 
     def half(state, file):
         file.write(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match=r"a\.pt could not be written .*No space left.*: free some space"):
+    whole = rf"a\.pt could not be written .*{sentence}; what was there before is unchanged$"
+    with pytest.raises(OSError, match=whole):
         checkpoints.save(tmp_path / "a.pt", history)
     assert (tmp_path / "a.pt").read_bytes() == before and files_in(tmp_path) == ["a.pt"]
 
@@ -270,6 +279,17 @@ def test_checkpoints_of_another_training_are_refused(digits, tmp_path):
         run(path)
 
 
+def test_a_schedule_of_another_length_is_refused(digits, tmp_path):
+    for epochs, steps in [(1, 2000), (2, 3000)]:
+        history, run = training(digits)
+        history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=steps)
+        if epochs == 1:
+            run(tmp_path / "a.pt", epochs)
+    with pytest.raises(ValueError, match=r"run of 2,000 steps instead of 3,000 \(see EPOCHS, SMOKE_TEST and"):
+        run(tmp_path / "a.pt", epochs)
+    assert history.done == 0
+
+
 @pytest.mark.parametrize("harm", [truncated, flipped, evil, no_dictionary])
 def test_bad_weights_are_refused(harm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -310,19 +330,27 @@ def test_a_network_whose_layers_have_other_sizes(digits, tmp_path):
         run(tmp_path / "a.pt")
 
 
-def test_seeds_start_every_random_number():
+def test_seeds_start_every_random_number(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
     def draw():
         return random.random(), torch.rand(3).tolist()
 
+    monkeypatch.setattr(
+        torch.backends.cudnn, "benchmark", True
+    )  # times its algorithms, and may choose another
     seed_everything(5)
+    assert not torch.backends.cudnn.benchmark
     first = draw()
     assert draw() != first
     seed_everything(5)
     assert draw() == first
     seed_everything(6)
-    assert draw() != first and not torch.are_deterministic_algorithms_enabled()
+    assert all(other != one for other, one in zip(draw(), first))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     seed_everything(5, deterministic=True)
-    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     seed_everything(5)
     assert not torch.are_deterministic_algorithms_enabled()
 

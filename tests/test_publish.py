@@ -92,6 +92,10 @@ def test_an_interrupted_move_is_finished_by_the_same_command(course, monkeypatch
         "a/.",
         "a/..",
         "a/b.git",
+        "a/b.x.git",
+        f"{'a' * 40}/b",
+        f"a/{'b' * 101}",
+        "a-/b",
     ],
 )
 def test_other_names_are_refused_before_anything_changes(course, wrong):
@@ -99,6 +103,36 @@ def test_other_names_are_refused_before_anything_changes(course, wrong):
     with pytest.raises(ValueError, match="is not a repository on GitHub: write owner/name"):
         publish.publish(wrong, course)
     assert before == {path.name: path.read_bytes() for path in course.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("repository", "address"),
+    [
+        ("me/course", "https://me.github.io/course/"),
+        ("me/me.github.io", "https://me.github.io/"),
+        ("Me/me.github.io", "https://Me.github.io/"),
+    ],
+)
+def test_where_the_website_is(repository, address):
+    assert publish.website(repository) == address
+
+
+def test_links_to_other_repositories_stay(course):
+    """Those whose name only begins like the course's, or would match where a dot stands for any letter."""
+    publish.publish("some-one/my.course", course)
+    names = ["my.course-2", "my.course.js", "myxcourse"]
+    others = " ".join(f"https://github.com/some-one/{name}" for name in names)
+    text = f"Not {others}, but https://github.com/some-one/my.course. And github%2Fsome-one%2Fmy.course/"
+    (course / "README.md").write_text(text)
+    assert publish.publish("a/b", course)["README.md"] == 2
+    moved = (course / "README.md").read_text()
+    assert moved == f"Not {others}, but https://github.com/a/b. And github%2Fa%2Fb/"
+
+
+@pytest.mark.parametrize("name", ["a" * 39 + "/" + "b" * 100, "a-b/c", "a/.github"])
+def test_names_that_github_allows(course, name):
+    publish.publish(name, course)
+    assert publish.current(course) == name
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
@@ -129,6 +163,7 @@ def test_the_command_says_what_it_changed(course, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[:3] == lines
     for arguments, sentence in [
         ([], "name your repository"),
+        (["a/b", "c/d"], "name your repository"),
         (["a b"], "'a b' is not a repository on GitHub"),
     ]:
         monkeypatch.setattr("sys.argv", ["publish", *arguments])

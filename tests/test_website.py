@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from helpers import HERE, code_cells, each_lesson, read
 from torch import nn
 
+from benchmarks import report
+from course.bench import BackpropBench
 from course.digitpad import get_trained
 from model import Net, NetFC, NetGAP, NetMini
 from website import build
@@ -52,11 +54,12 @@ def test_all_weights_are_exported(Network, tmp_path):
 
 
 def test_a_changed_network_is_only_exported_again():
-    layers = [nn.Conv2d(1, 4, 5, stride=2, padding=1, bias=False), nn.BatchNorm2d(4, affine=False)]
-    layers += [nn.MaxPool2d(3, stride=2), nn.Linear(4 * 6 * 6, 10, bias=False)]
-    table, _ = describe(Other(lambda x, a, b, c, d: d(c(F.relu(b(a(x)))).flatten(1)), *layers))
-    kinds = [layer["kind"] for layer in table["layers"]]
-    assert kinds[1:] == ["convolution", "batch norm", "ReLU", "max-pooling", "linear layer", "log-softmax"]
+    layers = [nn.Conv2d(1, 4, 5, stride=2, padding=1, bias=False), nn.BatchNorm2d(4, eps=0.5, affine=False)]
+    layers += [nn.MaxPool2d(3, stride=2), nn.AvgPool2d(2, stride=1), nn.Linear(4 * 5 * 5, 10, bias=False)]
+    table, _ = describe(Other(lambda x, a, b, c, d, e: e(d(c(F.relu(b(a(x))))).flatten(1)), *layers))
+    kinds = [layer["kind"] for layer in table["layers"][1:]]
+    assert kinds[:5] == ["convolution", "batch norm", "ReLU", "max-pooling", "average pooling"]
+    assert kinds[5:] == ["linear layer", "log-softmax"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,10 @@ def test_each_picture_says_what_it_shows(lesson):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("website") / "copy"
+    folder.mkdir()
+    (folder / "S4.ipynb").write_text("of an earlier copy")
     build.build(folder)
+    assert not (folder / "S4.ipynb").exists()
     return folder
 
 
@@ -162,10 +168,62 @@ def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
             if "live" in output.get("data", {}).get("text/html", "")
         ]
         assert [re.search('data-widget="(.*?)"', place)[1] for place in html] == widgets
-        assert all(re.search(r'<img src="_static/stills/\S+\.png" alt="[^"]{20,}">', place) for place in html)
+        for place in html:
+            picture = re.search(r'<img src="(_static/stills/\S+\.png)" alt="[^"]{20,}">', place)[1]
+            assert (copy / picture).read_bytes().startswith(b"\x89PNG")
     for widget, folder in {"pad": "digitpad", "bench": "bench", "lens": "lens", "film": "film"}.items():
         script = copy / "_static" / "widgets" / f"{widget}.js"
         assert script.read_bytes() == (HERE / "course" / folder / f"{widget}.js").read_bytes()
+    assert json.loads((copy / "_static" / "widgets" / "bench.json").read_text()) == BackpropBench().state()
+    film = (copy / "_static" / "widgets" / "film.json").read_bytes()
+    assert film == (HERE / "website" / "film.json").read_bytes()
+    styles = (copy / "_static" / "widgets.css").read_text(encoding="utf-8")
+    for name in ["look.css", "digitpad/pad.css", "bench/bench.css", "lens/lens.css", "film/film.css"]:
+        assert (HERE / "course" / name).read_text(encoding="utf-8") in styles
+
+
+def test_a_widget_gets_its_network_and_a_large_one_waits(copy):
+    """Only `Net`, of 2.4 MB, is not loaded before a visitor asks for it."""
+    text = "".join((copy / f"{lesson}.ipynb").read_text(encoding="utf-8") for lesson in ["S5", "S6"])
+    text = text.replace('\\"', '"')
+    found = {}
+    for widget, inside, rest in re.findall(r'<div class="live live-(\w+)"(.*?)</div>(.{,99})', text):
+        network = re.search('data-network="(.*?)"', inside)
+        found[widget] = network and network[1], "Wake it up (2.4 MB)" in inside, "On this page" in rest
+    assert found == {
+        "film": (None, False, False),
+        "lens": ("Net", True, True),
+        "bench": (None, False, False),
+        "pad": ("NetGAP", False, True),
+    }
+
+
+def test_the_networks_on_the_page_are_the_trained_ones(copy):
+    listed = json.loads((copy / "_static" / "networks" / "index.json").read_text())
+    assert [row["name"] for row in listed] == report.NETWORKS
+    texts = [row["text"] for row in listed]
+    assert texts[0] == "Net: 593,200 parameters, 2.4 MB" and "NetMini: 5,797 parameters, 24 kB" in texts
+    for row in listed:
+        exported = np.fromfile(copy / "_static" / "networks" / f"{row['name']}.bin", dtype="<f4")
+        trained = torch.load(HERE / "checkpoints" / f"{row['name']}.pt", weights_only=True)
+        assert np.array_equal(exported[:9], next(iter(trained.values())).flatten()[:9].numpy())
+
+
+@each_lesson
+def test_a_lesson_can_be_downloaded_beside_its_badges(copy, lesson):
+    lines = nbformat.read(copy / f"{lesson}.ipynb", as_version=4).cells[0].source.splitlines()
+    link = f'<a href="_static/lessons/{lesson}.ipynb" download>Download this notebook</a>'
+    assert lines.count(link) == 1
+    assert lines[lines.index(link) - 1].startswith("[![Open in") and not lines[lines.index(link) + 1]
+
+
+def test_pages_keep_their_anchors_and_show_the_results(copy):
+    glossary = (copy / "glossary.md").read_text(encoding="utf-8")
+    assert "[]{#relu}" in glossary and "<a id" not in glossary
+    before, after = (
+        (copy / "benchmarks.md").read_text(encoding="utf-8").split("## How the recipes were found")
+    )
+    assert all(line in before and line not in after for line in report.accuracy_table()[2:])
 
 
 def test_the_landing_page_shows_measured_figures(copy):
@@ -176,6 +234,10 @@ def test_the_landing_page_shows_measured_figures(copy):
     assert len(figures) == 3
     for parameters, accuracy in figures:
         assert re.search(rf"\| {parameters} \|.*{re.escape(accuracy)}", readme)
+    seeds = [len(report.read(f"accuracy-{name}")["runs"]) for name in ["Net", "NetGAP"]]
+    assert f"of {seeds[0]} to {seeds[1]}\ntrainings" in text
+    plain = report.mean_and_spread(report.accuracies(report.read("accuracy-Net-plain")))
+    assert f"is trained with simpler ones, and reaches {plain}." in text
 
 
 def test_the_film_is_that_of_the_saved_lesson():
@@ -201,6 +263,14 @@ def test_a_network_is_drawn_in_proportion():
     starts = [float(x) for x in re.findall(r'x="([\d.]+)" y=', drawing)]
     gaps = [b - a - width for a, b, (width, _) in zip(starts, starts[1:], blocks)]
     assert gaps == pytest.approx([4] * 9, abs=0.11)
+    assert float(re.search(r'viewBox="0 0 ([\d.]+) 84"', drawing)[1]) == pytest.approx(
+        starts[-1] + blocks[-1][0], abs=0.11
+    ), "nothing is cut off"
+    tops = [float(y) for y in re.findall(r' y="([\d.]+)"', drawing)]
+    middles = [top + height / 2 for top, height in zip(tops, heights)]
+    assert middles == pytest.approx([42] * 10, abs=0.11) and heights[-1] == 6, "in one row, none too flat"
+    colours = dict(zip([name.split(":")[0] for name in names], re.findall('fill="(.*?)"', drawing)))
+    assert colours["max-pooling"] == colours["average pooling"] and len(set(colours.values())) == 4
     assert 'aria-label="NetMini, from left to right: image: 1 × 28 × 28, convolution' in drawing
 
 

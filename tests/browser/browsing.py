@@ -33,6 +33,28 @@ def sees_verdict(page, text):
     page.locator(".digit-pad-verdict", has_text=text).wait_for()
 
 
+SEEN = """() => {
+  const [canvas] = document.querySelectorAll(".digit-pad-seen canvas");
+  return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, n) => n % 4 === 0);
+}"""
+
+
+def seen(page):
+    """Return the 28×28 pixels that the pad shows as the network's picture."""
+    return page.evaluate(SEEN)
+
+
+def ink(page):
+    """Return how many pixels of the pad are white."""
+    next_frame(page)
+    return page.locator(".digit-pad-canvas").evaluate("""pad => {
+        const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+        let white = 0;
+        for (let place = 0; place < data.length; place += 4) white += data[place + 2] > 128;
+        return white;
+    }""")
+
+
 def next_frame(page):
     """Wait until the pad has drawn what happened to it."""
     page.evaluate("() => new Promise(requestAnimationFrame)")

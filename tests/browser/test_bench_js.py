@@ -67,16 +67,22 @@ def test_the_notation_is_the_lessons(bench_js):
     assert names(4) == f"{through_both} · ah2(1 − ah2) · i2"
 
 
+def test_numbers_keep_the_decimals_that_tell_something(bench_js):
+    numbers = bench_js.evaluate("bench => [0, 0.5, -0.05, 0.00018826, 12.3456].map(bench.show)")
+    assert numbers == ["0.0000", "0.5000", "−0.0500", "0.000188", "12.35"]
+
+
 # --- The bench, without a kernel ----------------------------------------------------------------------------
 
 SHOW = """(bench, [css, values]) => {
   document.head.appendChild(document.createElement("style")).textContent = css;
   window.values = values;
+  window.saved = { ...values }; // what Python knows
   window.heard = {};
   const model = {
     get: (name) => values[name],
     set: (name, value) => { values[name] = value; },
-    save_changes() {},
+    save_changes: () => Object.assign(saved, values),
     on: (name, hear) => { heard[name] = hear; },
     off: (name) => { delete heard[name]; },
   };
@@ -98,7 +104,8 @@ def press(page, *names):
 
 
 def value(page, name):
-    return page.evaluate("name => values[name]", name)
+    """Return a value as Python has it."""
+    return page.evaluate("name => saved[name]", name)
 
 
 def texts(page, selector):
@@ -124,7 +131,7 @@ def test_it_starts_with_the_lessons_numbers_and_without_gradients(shown):
     assert shown.get_by_role("button", name="Update").is_disabled()
     weight(shown, 5).click()
     assert texts(shown, ".bench-product") == ["The gradient of w5 is not known yet: press Backward."]
-    assert "target 0.01" in texts(shown, ".bench-target")
+    assert texts(shown, ".bench-target") == ["target 0.01", "target 0.99"]
 
 
 def test_forward_backward_update_make_one_step_and_so_does_step(shown):
@@ -185,10 +192,18 @@ def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
         ("ArrowLeft", 0.80),
         ("Shift+ArrowUp", 0.90),
         ("PageDown", 0.80),
+        ("PageUp", 0.90),
+        ("ArrowRight", 0.91),
+        ("ArrowDown", 0.90),
+        ("Shift+PageDown", -0.10),
+        *[("Shift+PageUp", step - 0.10) for step in range(1, 21)],
+        ("Shift+PageUp", 20),  # the limit
+        ("Shift+PageDown", 19),
     ]:
         weight(shown, 5).press(key)
         assert value(shown, "weights")[4] == pytest.approx(expected), key
-    expected = BackpropBench(weights=value(shown, "weights"))
+    shown.evaluate("() => { values.weights[4] = 0.8; heard['change:weights'](); }")
+    expected = BackpropBench(weights=[*value(shown, "weights")[:4], 0.8, *value(shown, "weights")[5:]])
     assert texts(shown, ".bench-error .bench-value") == [f"{expected.error:.6f}"]
     product = shown.locator(".bench-product").inner_text()
     assert f"= {expected.gradients[4]:.4f}" in product and f"= {0.8 - expected.gradients[4]:.4f}." in product
@@ -204,6 +219,94 @@ def test_the_curve_tells_the_error_of_the_step_under_the_pointer(shown):
     assert texts(shown, ".bench-curve text") == ["step 100: E = 0.012395"]
     shown.mouse.move(box["x"] + box["width"] * 130 / 260, box["y"] + 50)
     assert texts(shown, ".bench-curve text")[0].startswith("step 50: ")
+    shown.mouse.move(box["x"] - 50, box["y"] + box["height"] + 100)
+    assert texts(shown, ".bench-curve text") == ["step 100: E = 0.012395"], "the last step again"
+
+
+def test_the_curve_falls_with_the_error_and_its_keys_go_through_the_steps(shown):
+    """Notices: a curve upside down, arrow keys that do the opposite, and a step before the first."""
+    press(shown, "100 steps")
+    assert texts(shown, ".bench-told") == ["Step 100: E falls from 0.242520 to 0.012395."]
+    points = shown.locator(".bench-now").get_attribute("points").split()
+    heights = [150 - float(point.split(",")[1]) for point in points]
+    assert len(heights) == 101 and heights == sorted(heights, reverse=True)
+    curve = shown.locator(".bench-curve svg")
+    for keys, step in [
+        (["ArrowLeft"], 99),
+        (["ArrowLeft"] * 3 + ["ArrowRight"], 97),
+        (["ArrowRight"] * 9, 100),
+    ]:
+        for key in keys:
+            curve.press(key)
+        assert texts(shown, ".bench-curve text")[0].startswith(f"step {step}: "), keys
+
+
+def test_the_curve_before_a_rewind_stays_until_the_next(shown):
+    press(shown, "Step", "Step")
+    curve = shown.locator(".bench-now").get_attribute("points")
+    press(shown, "Rewind", "Rewind")
+    assert shown.locator(".bench-earlier").get_attribute("points") == curve
+
+
+def test_each_weight_stands_between_the_neurons_that_it_connects(shown):
+    """Notices: w2 on the way from i1 to h2, where the lesson has w3."""
+    places = shown.evaluate("""() => {
+        const numbers = (part, ...names) => names.map((name) => Number(part.getAttribute(name)));
+        const all = (selector) => [...document.querySelectorAll(selector)];
+        const neurons = all(".bench-neuron").map((part) => [
+            part.querySelector("[data-node]").dataset.node,
+            numbers(part.querySelector("circle"), "cx", "cy"),
+        ]);
+        const at = ([x, y]) => neurons.find(([, place]) => place[0] === x && place[1] === y)[0];
+        const lines = all(".bench-network > line").slice(0, 8)
+            .map((line) => [at(numbers(line, "x1", "y1")), at(numbers(line, "x2", "y2"))]);
+        const texts = all(".bench-weight > text:first-of-type")
+            .map((text) => [text.textContent.split(" ")[0], numbers(text, "x", "y")]);
+        return { neurons: Object.fromEntries(neurons), lines, texts };
+    }""")
+    ways = ["i1 h1", "i2 h1", "i1 h2", "i2 h2", "h1 o1", "h2 o1", "h1 o2", "h2 o2"]
+    assert places["lines"] == [way.split() for way in ways]
+    for n, ((name, (x, y)), way) in enumerate(zip(places["texts"], ways), 1):
+        (x1, y1), (x2, y2) = (places["neurons"][neuron] for neuron in way.split())
+        assert name == f"w{n}" and y == pytest.approx(y1 + (x - x1) / (x2 - x1) * (y2 - y1), abs=5)
+
+
+def test_light_goes_from_left_to_right_and_back(shown):
+    """Notices: a backward pass that is shown from the inputs to the error."""
+    code = """() => document.getAnimations().filter((each) => each.effect.target.dataset.layer)
+        .map(({ effect }) => [Number(effect.target.dataset.layer), effect.getTiming().delay])"""
+    for name, direction in [("Forward", 1), ("Backward", -1)]:
+        press(shown, name)
+        lit = sorted(shown.evaluate(code))
+        shown.evaluate("() => document.getAnimations().forEach((each) => each.cancel())")
+        assert lit[0][0] == 0 and lit[-1][0] == 5 and min(delay for _, delay in lit) == 0
+        assert all(direction * (b - a) >= 0 for (_, a), (_, b) in zip(lit, lit[1:])), name
+    shown.emulate_media(reduced_motion="reduce")
+    press(shown, "Forward")
+    assert shown.evaluate(code) == []
+
+
+def test_weights_do_not_become_infinite(shown):
+    shown.evaluate("() => { values.learning_rate = 1e308; values.targets = [100, 1]; }")
+    before = value(shown, "weights")
+    press(shown, "Rewind", "Step")
+    assert texts(shown, ".bench-told") == ["The weights would become infinite: use a smaller learning rate."]
+    assert value(shown, "weights") == before and value(shown, "past") == []
+
+
+def test_a_learning_rate_of_0_changes_nothing(shown):
+    shown.get_by_label("learning rate").fill("0")
+    shown.get_by_label("learning rate").press("Enter")
+    press(shown, "Step")
+    assert texts(shown, ".bench-told") == ["Step 1: E stays at 0.242520."]
+
+
+def test_the_chosen_weight_is_marked_and_read_aloud_with_its_gradient(shown):
+    weight(shown, 7).click()
+    assert texts(shown, ".bench-chosen text")[0].startswith("w7 = ")
+    assert weight(shown, 7).get_attribute("aria-valuetext") == "0.5000"
+    press(shown, "Backward")
+    assert weight(shown, 7).get_attribute("aria-valuetext") == "0.5000, gradient −0.0425"
 
 
 def test_what_hardly_changes_neither_falls_nor_rises(shown):

@@ -107,6 +107,86 @@ def test_the_slider_goes_through_the_epochs(shown):
     shown.screenshot(path=PICTURES / "film-start.png")
 
 
+PIXEL = """canvas => [...canvas.getContext("2d").getImageData(0, 0, 1, 1).data].slice(0, 3)"""
+BY_HAND = {  # three epochs of one filter of one pixel: blue, white, half red, red
+    "sizes": {"filters": [1, 1, 1], "maps": [1, 1, 1]},
+    "filters": [1, 128, 192, 255],
+    "maps": [10, 20, 30, 40],
+    "digit": [77] * 784,
+    "answers": [[0.1] * 10, *([0.01] * n + [0.91] + [0.01] * (9 - n) for n in (4, 5, 6))],
+    "curves": {"train_acc": [60, 70, 80], "test_acc": [95, 96, 97]},
+    "measured_on": "test",
+    "changes": [11, 22, 33],
+}
+
+
+@pytest.fixture
+def by_hand(page, film_js):
+    """The page with a film of easy numbers; its filters do not begin at the first of their bytes."""
+    values = BY_HAND | {
+        name: base64.b64encode(bytes(BY_HAND[name])).decode() for name in ["filters", "maps", "digit"]
+    }
+    film_js.evaluate(SHOW, [TrainingFilm._css, values])
+    page.evaluate("""() => {
+        const { buffer, byteLength } = values.filters;
+        const longer = new Uint8Array([200, ...new Uint8Array(buffer)]);
+        values.filters = new DataView(longer.buffer, 1, byteLength);
+        heard["change:answers"]();
+    }""")
+    return page
+
+
+def shown_at(page):
+    """What the film shows now: the colours of filter, map and digit, the change, and the best digit."""
+    colours = [canvas.evaluate(PIXEL) for canvas in page.locator(".film canvas").all()]
+    return *colours, page.locator(".film-change").inner_text().split(", ")[1], best(page)
+
+
+def test_each_epoch_shows_its_own_filters_maps_and_answer(by_hand):
+    """Notices: a frame, a map or a bar of the epoch before or after."""
+    grey = [77] * 3
+    assert shown_at(by_hand)[:4] == ([0, 0, 255], [10] * 3, grey, "before training")
+    for epoch, (colour, change) in enumerate(zip([[255] * 3, [255, 126, 126], [255, 0, 0]], [11, 22, 33]), 1):
+        by_hand.locator(".film input").press("ArrowRight")
+        text = f"changed by {change}.0 % in this epoch"
+        expected = (colour, [10 + 10 * epoch] * 3, grey, text, [str(3 + epoch), "91 %"])
+        assert shown_at(by_hand) == expected
+        track = by_hand.locator(".film-track").nth(3 + epoch)
+        assert track.evaluate("track => track.firstElementChild.offsetWidth / track.offsetWidth") > 0.85
+
+
+def test_the_curves_end_at_the_line_of_the_epoch(by_hand):
+    """Notices: the two curves swapped, a line one epoch ahead, and accuracies beside the wrong grid line."""
+    slider = by_hand.locator(".film input")
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    assert (
+        by_hand.locator(".film-curve figcaption").inner_text() == "accuracy: training 70.00 %, test 96.00 %"
+    )
+    training, test = (
+        [[float(number) for number in point.split(",")] for point in line.get_attribute("points").split()]
+        for line in by_hand.locator(".film polyline").all()
+    )
+    assert [x for x, _ in training] == [x for x, _ in test] == pytest.approx([260 / 3, 520 / 3])
+    now = by_hand.locator(".film-now")
+    assert float(now.get_attribute("x1")) == float(now.get_attribute("x2")) == pytest.approx(520 / 3)
+    (_, first), (_, second) = test
+    assert second < first < min(y for _, y in training), "95 and 96 % are above 60 and 70 %"
+    lines = by_hand.locator(".film svg line:not(.film-now)").all()
+    heights = dict(zip(by_hand.locator(".film svg text").all_text_contents(), lines))
+    assert float(heights["95 %"].get_attribute("y1")) == pytest.approx(first)
+
+
+def test_a_new_training_begins_at_its_start(by_hand):
+    slider = by_hand.locator(".film input")
+    slider.press("End")
+    assert slider.input_value() == "3"
+    by_hand.evaluate("() => { values.answers = values.answers.slice(0, 3); heard['change:answers'](); }")
+    assert by_hand.locator(".film-slider span").inner_text() == "before training"
+    slider.press("End")
+    assert by_hand.locator(".film-slider span").inner_text() == "after epoch 2 of 2"
+
+
 def test_a_film_without_a_training_says_so(page, film_js):
     film_js.evaluate(SHOW, ["", {"answers": [], "filters": "", "maps": "", "digit": ""}])
     assert "run the training first" in page.locator(".film").inner_text()

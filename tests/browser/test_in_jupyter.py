@@ -9,7 +9,7 @@ import time
 
 import nbformat
 import pytest
-from browsing import PICTURES, bars, draw, next_frame, sees_verdict
+from browsing import PICTURES, bars, draw, ink, sees_verdict
 
 from course.bench import BackpropBench
 
@@ -242,14 +242,3 @@ def play(page, jupyter):
     sees_verdict(page, "This is a 1.")
     pad.press("Backspace")
     sees_verdict(page, "Draw a large digit.")
-
-
-def ink(page):
-    """Return how many pixels of the pad are white."""
-    next_frame(page)
-    return page.locator(".digit-pad-canvas").evaluate("""pad => {
-        const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
-        let white = 0;
-        for (let place = 0; place < data.length; place += 4) white += data[place + 2] > 128;
-        return white;
-    }""")

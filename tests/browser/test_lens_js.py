@@ -1,6 +1,8 @@
 """The lens's JavaScript: each cell it explains is PyTorch's, and the lens itself without any kernel."""
 
 import base64
+import math
+import re
 
 import pytest
 import torch
@@ -89,6 +91,14 @@ def test_what_the_lens_cannot_explain_it_says_so(lens_js):
     assert kinds == ["image", "convolution", "ReLU", "", "linear layer", ""]
 
 
+def test_large_scores_are_explained(lens_js):
+    """Notices: exponentials that become infinite."""
+    layers = [{"at": 0, "shape": [1, 1, 2]}, {"kind": "log-softmax", "at": 2, "shape": [1, 1, 2]}]
+    numbers = torch.tensor([1000.0, 0, 0, -1000])
+    found = lens_js.evaluate(EXPLAIN, [encoded(numbers), layers, [[1, 0, 0, 0], [1, 0, 0, 1]]])
+    assert found == [["log-softmax", 0], ["log-softmax", -1000]]
+
+
 def test_the_field_of_a_cell_stays_on_the_image(lens_js):
     field = "(lens, [layer, row, column]) => lens.fieldOf(layer, row, column)"
     layer = {"start": -2, "jump": 2, "field": 7}
@@ -147,6 +157,9 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens_js):
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 10.5 / 26, box["y"] + box["height"] * 4.5 / 26)
     assert "26 × 26 cells; row 5, column 11" in page.locator(".lens-caption").inner_text()
+    cell = page.locator(".lens-box").nth(1).evaluate("box => [box.style.left, box.style.top]")
+    assert [float(place[:-1]) for place in cell] == pytest.approx([1000 / 26, 400 / 26], abs=0.01)
+    assert page.locator(".lens-from").is_hidden(), "there is one input map"
     torch.testing.assert_close(table(page, 0), DIGIT[0, 4:7, 10:13], atol=0.006, rtol=0)
     torch.testing.assert_close(table(page, 1), network.conv1.weight[0, 0].detach(), atol=0.006, rtol=0)
     torch.testing.assert_close(table(page, 0) * table(page, 1), table(page, 2), atol=0.03, rtol=0)
@@ -189,6 +202,103 @@ def test_layers_and_maps_can_be_chosen(page, lens_js):
     assert "Input map 10, from pool1" in told(page), "there are ten"
 
 
+def numbers_in(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
+
+
+def values_of(layers, numbers, name):
+    """What a layer computed, as a tensor."""
+    layer = next(layer for layer in layers if name in (layer["name"], layer["kind"]))
+    return numbers[layer["at"] :][: math.prod(layer["shape"])].view(layer["shape"])
+
+
+def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens_js):
+    """Notices: the darkest cell or the weakest map; another map's contribution; a bias that counts twice."""
+    network = get_trained(Net)
+    layers, numbers = show(page, lens_js, network)
+    choose(page, "conv2")
+    inputs, outputs = values_of(layers, numbers, "ReLU 1"), values_of(layers, numbers, "conv2")
+    row, column = divmod(int(outputs[0].argmax()), 24)
+    assert f"row {row + 1}, column {column + 1}" in page.locator(".lens-caption").inner_text()
+    products = inputs[:, row : row + 3, column : column + 3] * network.conv2.weight[0].detach()
+    sums = products.sum(dim=(1, 2))
+    strongest = int(sums.abs().argmax())
+    assert f"Input map {strongest + 1}, from " in told(page) and page.locator(".lens-from").is_visible()
+    bias = network.conv2.bias[0].item()
+    every = sums.sum().item()
+    expected = [sums[strongest].item(), every, every, abs(bias), every + bias]
+    assert numbers_in(told(page).split("contributes")[1]) == pytest.approx(expected, abs=0.002)
+    pixels = page.locator(".lens-map").evaluate(
+        "map => [...map.getContext('2d').getImageData(0, 0, map.width, map.height).data]"
+    )
+    shades = torch.tensor(pixels).view(24, 24, 4)[:, :, 0]
+    assert shades[row, column] == 255 and shades.view(-1)[outputs[0].argmin()] == 0
+    colours = page.locator(".lens-sum td").evaluate_all("all => all.map((cell) => cell.style.background)")
+    entries = page.locator(".lens-sum td").all_inner_texts()
+    assert all("61, 139" in colour for text, colour in zip(entries, colours) if text.startswith("−"))
+    assert any("214, 39" in colour for colour in colours)
+
+
+def test_the_numbers_in_each_sentence_make_its_result(page, lens_js):
+    """Notices: a mean, a bias or a shift with the wrong sign, the weakest products, a wrong probability."""
+    layers, numbers = show(page, lens_js, get_trained(NetMini))
+    choose(page, "batch norm")
+    formula = told(page)[told(page).index("scales and") :]
+    formula = formula[formula.index("(") :].replace("−", "-").replace("·", "*").rstrip(".")
+    left, right = formula.split(" = ")
+    assert eval(left) == pytest.approx(float(right), abs=0.03)
+
+    choose(page, "ReLU")
+    place = int(page.locator(".lens select").input_value())
+    before = values_of(layers, numbers, layers[place - 1]["name"])[0]
+    row, column = divmod(int(before.argmin()), before.shape[1])
+    box = page.locator(".lens-map").bounding_box()
+    share = box["width"] / before.shape[1]
+    page.mouse.move(box["x"] + share * (column + 0.5), box["y"] + share * (row + 0.5))
+    assert before.min() < 0 and numbers_in(told(page)) == pytest.approx([before.min().item(), 0], abs=0.001)
+
+    choose(page, "linear layer")
+    first, second = told(page).split("All together")
+    products = [numbers_in(part) for part in first.split("strongest products:")[1].split(";")]
+    assert all(a * b == pytest.approx(c, abs=0.02) for a, b, c in products)
+    sizes = [abs(product) for *_, product in products]
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) == 5
+    layer = layers[int(page.locator(".lens select").input_value())]
+    digit = int(values_of(layers, numbers, "linear layer").argmax())
+    weights = numbers[layer["weight"] :].view(-1)[12 * digit : 12 * digit + 12]
+    inputs = values_of(layers, numbers, layers[layers.index(layer) - 1]["name"]).flatten()
+    assert sizes[0] == pytest.approx((weights * inputs).abs().max().item(), abs=0.002)
+    left, right = re.search(r"with the bias (.*) = (.*)\.", second.replace("−", "-")).groups()
+    assert eval(left) == pytest.approx(float(right), abs=0.002)
+
+    choose(page, "log-softmax")
+    assert "for the digit 7" in told_where(page)
+    score, total, result, percent = numbers_in(told(page))
+    assert score - total == pytest.approx(result, abs=0.002)
+    assert percent == pytest.approx(100 * math.exp(result), abs=0.1)
+
+
+def told_where(page):
+    return page.locator(".lens-caption").inner_text()
+
+
+def test_the_keys_stop_at_the_edge_and_another_layer_starts_over(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    choose(page, "log-softmax")
+    for _ in range(10):
+        page.locator(".lens-map").press("ArrowRight")
+    assert "for the digit 9" in told_where(page)
+    choose(page, "block2.0")
+    start = told_where(page), told(page)
+    page.locator(".lens-tools input").nth(1).fill("5")
+    page.locator(".lens-tools input").nth(1).press("Enter")
+    page.locator(".lens-map").press("ArrowUp")
+    assert "Input map 5," in told(page) and told_where(page) != start[0]
+    choose(page, "image")
+    choose(page, "block2.0")
+    assert (told_where(page), told(page)) == start
+
+
 def test_a_click_holds_the_cell(page, lens_js):
     show(page, lens_js, get_trained(NetMini))
     box = page.locator(".lens-map").bounding_box()
@@ -223,6 +333,10 @@ def test_another_digit_from_python_is_shown(page, lens_js):
     layers, numbers = trace(get_trained(NetMini), -DIGIT)
     page.evaluate(RENEW, [layers, encoded(numbers)])
     assert page.locator(".lens canvas").first.screenshot() != before
+    choose(page, "log-softmax")
+    page.evaluate(RENEW, [layers, encoded(numbers)])
+    assert "log-softmax" in page.locator(".lens select option:checked").inner_text(), "the layer stays"
+    assert "for the digit" in told_where(page)
 
 
 @pytest.mark.parametrize("width", [1000, 500])

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from browsing import PICTURES, bars, draw, load_module, next_frame, sees_verdict
+from browsing import PICTURES, bars, draw, ink, load_module, next_frame, seen, sees_verdict
 from helpers import HERE
 
 from course.digitpad import DigitPad, get_trained, prepare, recognise
@@ -334,3 +334,196 @@ def test_a_pad_that_is_removed_leaves_nothing_behind(shown):
     shown.locator(".digit-pad-canvas").press("a")
     assert shown.locator("[data-lm-suppress-shortcuts]").count() == 0
     assert shown.evaluate("() => hear === null")
+
+
+# --- The pad's own drawing, keys and buttons ------------------------------------------------------------
+
+
+def colour(page, x, y):
+    """Return the colour of the pad at a place, in the pad's units: from 0 to 280."""
+    next_frame(page)
+    code = "(pad, [x, y]) => [...pad.getContext('2d').getImageData(2 * x, 2 * y, 1, 1).data].slice(0, 3)"
+    return page.locator(".digit-pad-canvas").evaluate(code, [x, y])
+
+
+WHITE, BLACK = [255] * 3, [0] * 3
+CIRCLE = """pad => {
+  const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+  const places = [...Array(data.length / 4).keys()].filter((n) => data[4 * n] > 200 && data[4 * n + 2] < 50);
+  if (!places.length) return null;
+  const middle = (all) => (Math.min(...all) + Math.max(...all) + 1) / 4;
+  const [columns, rows] = [places.map((n) => n % pad.width), places.map((n) => Math.floor(n / pad.width))];
+  return [middle(columns), middle(rows), places.length];
+}"""
+
+
+def circle(page):
+    """Return the middle of the orange circle and its number of pixels; None if there is no circle."""
+    next_frame(page)
+    return page.locator(".digit-pad-canvas").evaluate(CIRCLE)
+
+
+def press(page, *keys):
+    for key in keys:
+        page.locator(".digit-pad-canvas").press(key)
+
+
+def test_a_stroke_is_a_line_with_round_ends(shown):
+    draw(shown, [(0.25, 0.5), (0.75, 0.5)])
+    assert colour(shown, 140, 140) == colour(shown, 140, 150) == WHITE, "24 wide"
+    assert colour(shown, 140, 155) == BLACK
+    assert colour(shown, 62, 140) == colour(shown, 218, 140) == WHITE, "the ends at 70 and 210 are round"
+
+
+def test_the_keys_move_a_pen_that_draws_only_while_it_is_down(shown):
+    """Notices: a circle in the wrong place, small steps that are large ones, and a lifted pen that draws."""
+    press(shown, "ArrowDown")
+    *place, up = circle(shown)
+    assert place == [140, 80]
+    press(shown, "Shift+ArrowDown", "Space")
+    *place, down = circle(shown)
+    assert place == [140, 82] and down > 1.5 * up, "a thicker circle while the pen is down"
+    press(shown, *["ArrowLeft"] * 6, "Space", *["ArrowDown"] * 6)
+    assert colour(shown, 110, 82) == WHITE
+    assert colour(shown, 80, 120) == BLACK
+    draw(shown, [(0.9, 0.9)])
+    assert circle(shown) is None, "the mouse needs none"
+
+
+def test_keys_undo_and_clear(shown):
+    """Notices: Backspace that clears everything, Delete that removes one stroke, and a dead Ctrl+Z."""
+    draw(shown, [(0.2, 0.2), (0.8, 0.2)])
+    one = ink(shown)
+    draw(shown, [(0.2, 0.8), (0.8, 0.8)])
+    two = ink(shown)
+    draw(shown, [(0.2, 0.5), (0.8, 0.5)])
+    for key, expected in [("Backspace", two), ("Control+z", one), ("Delete", 0), ("Backspace", one)]:
+        press(shown, key)
+        shown.evaluate("() => document.activeElement.blur()")  # its circle would hide ink
+        assert ink(shown) == expected, key
+
+
+def test_a_pad_that_is_left_lifts_its_pen(shown):
+    press(shown, "Space", "ArrowDown")
+    shown.evaluate("() => document.activeElement.blur()")
+    before = ink(shown)
+    assert circle(shown) is None
+    press(shown, *["ArrowDown"] * 5)
+    shown.evaluate("() => document.activeElement.blur()")
+    assert ink(shown) == before
+
+
+def test_undo_in_the_middle_of_a_stroke_ends_it(shown):
+    """Notices: a mouse that goes on drawing, at the end of the stroke before."""
+    draw(shown, [(0.2, 0.2), (0.8, 0.2)])
+    before = ink(shown)
+    box = shown.locator(".digit-pad-canvas").bounding_box()
+    shown.mouse.move(box["x"] + 50, box["y"] + 150)
+    shown.mouse.down()
+    press(shown, "Backspace")
+    shown.mouse.move(box["x"] + 200, box["y"] + 200)
+    shown.evaluate("() => document.activeElement.blur()")
+    assert ink(shown) == before
+
+
+POINT = """(pad, events) => {
+  pad.setPointerCapture = () => {}; // it accepts only the pointers of this machine
+  const box = pad.getBoundingClientRect();
+  const toEvent = (type, pointerId, [x, y]) => new PointerEvent(type, { pointerId,
+    clientX: box.left + (x * box.width) / 280, clientY: box.top + (y * box.height) / 280 });
+  for (const [type, pointerId, ...places] of events) {
+    const all = places.map((place) => toEvent(type, pointerId, place));
+    pad.dispatchEvent(Object.assign(all.at(-1), { getCoalescedEvents: () => (all.length > 1 ? all : []) }));
+  }
+}"""
+
+
+def point(page, *events):
+    """Send pointer events: (type, number of the pointer, place), or several places in one event."""
+    page.locator(".digit-pad-canvas").evaluate(POINT, [list(event) for event in events])
+
+
+def test_only_the_finger_that_began_a_stroke_draws(shown):
+    """Notices: a palm on the screen that draws, ends the stroke or jumps to and fro with it."""
+    point(
+        shown,
+        ("pointerdown", 1, (40, 40)),
+        ("pointerdown", 2, (240, 240)),
+        ("pointermove", 2, (140, 240)),
+        ("pointerup", 2, (140, 240)),
+        ("pointermove", 1, (200, 40)),
+        ("pointerup", 1, (200, 40)),
+        ("pointermove", 1, (200, 140)),
+    )
+    assert colour(shown, 40, 40) == colour(shown, 120, 40) == colour(shown, 200, 40) == WHITE
+    for place in [(240, 240), (140, 240), (140, 140), (200, 140)]:
+        assert colour(shown, *place) == BLACK, place
+
+
+def test_a_fast_stroke_keeps_its_corners(shown):
+    """Notices: the places lost that a browser reports together, in one event."""
+    point(shown, ("pointerdown", 1, (40, 40)), ("pointermove", 1, (200, 40), (200, 200), (40, 200)))
+    assert colour(shown, 200, 120) == colour(shown, 120, 200) == WHITE
+
+
+def test_the_right_button_does_not_draw(shown):
+    shown.locator(".digit-pad-canvas").click(button="right")
+    assert ink(shown) == 0
+
+
+def test_buttons_can_be_pressed_only_when_they_change_something(shown):
+    def enabled():
+        next_frame(shown)
+        return [button.is_enabled() for button in shown.locator(".digit-pad-tools button").all()]
+
+    assert enabled() == [False, False, True, True]
+    draw(shown, [(0.5, 0.5)])
+    assert enabled() == [True, True, True, True]
+    shown.get_by_role("button", name="Clear").click()
+    assert enabled() == [True, False, True, True]
+    for _ in range(2):
+        shown.get_by_role("button", name="Thicker").click()
+    assert enabled() == [True, False, True, False]
+
+
+def test_the_answer_is_shown_as_bars_and_picture(shown):
+    """Notices: bars of the wrong length, and a picture that is inverted, turned, or never cleared."""
+    draw(shown, [(0.5, 0.5)])
+    (question,) = questions(shown)
+    picture = [place % 256 for place in range(28 * 28)]
+    shown.evaluate(
+        "([content, picture]) => hear(content, [new DataView(Uint8Array.from(picture).buffer)])",
+        [question | {"probabilities": probabilities(7, 0.82)}, picture],
+    )
+    assert seen(shown) == picture
+    tracks = shown.locator(".digit-pad-track").all()
+    parts = [
+        track.evaluate("track => 100 * track.firstElementChild.offsetWidth / track.offsetWidth")
+        for track in tracks
+    ]
+    assert parts == pytest.approx([82 if digit == 7 else 2 for digit in range(10)], abs=1.5)
+    shown.get_by_role("button", name="Clear").click()
+    next_frame(shown)
+    assert seen(shown) == [0] * 28 * 28
+
+
+def test_an_answer_in_time_is_not_followed_by_a_complaint(shown):
+    """Notices: "the kernel is busy" two seconds after it has answered. Here, the test plays the clock."""
+    shown.evaluate("""() => {
+        window.late = new Map();
+        let count = 0;
+        window.setTimeout = (act) => { late.set(++count, act); return count; };
+        window.clearTimeout = (number) => { late.delete(number); };
+    }""")
+    draw(shown, [(0.5, 0.5)])
+    (question,) = questions(shown)
+    answer(shown, question, digit=1)
+    shown.evaluate("() => late.forEach((act) => act())")
+    assert shown.locator(".digit-pad-verdict").inner_text() == "This is a 1."
+
+
+def test_jupyter_keeps_the_keys_that_are_its_own(shown):
+    """The pad uses Ctrl+Z, but saving and running the next cell are Jupyter's."""
+    for key, is_ours in [("a", True), ("Control+s", False), ("Control+z", True), ("Shift+Enter", False)]:
+        press(shown, key)
+        assert shown.locator("[data-lm-suppress-shortcuts]").count() == is_ours, key

@@ -12,7 +12,7 @@ import urllib.parse
 
 import pytest
 import torch
-from browsing import PICTURES, bars, draw, sees_verdict
+from browsing import PICTURES, bars, draw, seen, sees_verdict
 from helpers import HERE
 from torch import nn
 
@@ -322,12 +322,6 @@ def test_the_pad_reads_a_digit(visit, points, verdict):
     sees_verdict(page, "Draw a large digit.")
 
 
-SEEN = """() => {
-  const [canvas] = document.querySelectorAll(".digit-pad-seen canvas");
-  return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, n) => n % 4 === 0);
-}"""
-
-
 def test_each_network_answers_as_in_jupyter(visit):
     page = visit("index.html")
     place = awake(page, "pad")
@@ -339,7 +333,7 @@ def test_each_network_answers_as_in_jupyter(visit):
         page.wait_for_function("document.querySelector('.live-choice span').textContent === ''")
         deadline = time.monotonic() + 10
         while True:
-            picture = torch.tensor(page.evaluate(SEEN), dtype=torch.uint8).view(28, 28)
+            picture = torch.tensor(seen(page), dtype=torch.uint8).view(28, 28)
             expected = 100 * recognise(get_trained(Network).eval(), picture)
             if (expected - torch.tensor(bars(page))).abs().max() <= 0.06:
                 break
@@ -351,9 +345,11 @@ def test_each_network_answers_as_in_jupyter(visit):
 def test_a_network_that_cannot_be_loaded(visit):
     page = visit("index.html", expected=["Failed to load resource", "503"])
     place = awake(page, "pad")
+    before = place.locator("select").input_value()
     page.route("**/networks/Net.*", lambda route: route.fulfill(status=503))
     place.locator("select").select_option("Net")
     place.get_by_text("Net could not be loaded.").wait_for()
+    assert place.locator("select").input_value() == before != "Net", "the one that goes on answering"
     draw(page, SEVEN)
     sees_verdict(page, "This is a 7.")
     page.unroute("**/networks/Net.*")
@@ -400,6 +396,10 @@ def test_the_lens_explains_a_cell(visit):
     page.screenshot(path=PICTURES / "site-lens.png")
     answer = int(torch.tensor([float(text) for text in final_scores(place)]).argmax())
     assert answer == 7, "the first test digit"
+    place.locator("select").select_option("0")
+    place.locator(".lens-map").hover(position={"x": 2, "y": 2})
+    black = f"{-utils.MEAN / utils.STD:.3f}".replace("-", "−")
+    assert f"normalised: {black}." in place.locator(".lens-sum").inner_text(), "a corner of the digit"
 
 
 def final_scores(place):
@@ -524,6 +524,15 @@ def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
     torch.testing.assert_close(torch.tensor(answers), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_network_may_be_very_sure(engine):
+    """Notices: exponentials that become infinite."""
+    answers = engine("""e => {
+      const layers = [{ at: 0, shape: [1, 1, 2] }, { kind: "log-softmax", at: 2, shape: [1, 1, 2] }];
+      return Array.from(e.run({ layers, numbers: new Float32Array(4) }, [1000, 0]));
+    }""")
+    assert answers == [0, -1000]
+
+
 def drawings(count):
     """Random drawings as the pad sends them: from a dot to a scribble, in all sizes, with soft edges."""
     generator = torch.Generator().manual_seed(0)
@@ -549,7 +558,9 @@ PREPARE = """(e, drawings) => drawings.map(drawing => {
 
 
 def test_drawings_become_the_same_pictures_as_in_python(engine):
-    all_drawings = [*drawings(100), torch.zeros(140, 140, dtype=torch.uint8)]
+    halfway, empty = torch.zeros(2, 140, 140, dtype=torch.uint8)
+    halfway[50:90, 60:65] = 255  # 5 of 40 wide: it becomes 2.5 of 20, which Python rounds to 2
+    all_drawings = [*drawings(100), halfway, empty]
     sent = [base64.b64encode(drawing.numpy().tobytes()).decode() for drawing in all_drawings]
     pictures = engine(PREPARE, sent)
     assert pictures.pop() is None
