@@ -1,4 +1,4 @@
-"""The networks of the course: `Net` (lesson 5), `NetGAP`, `NetFC` and the tiny `NetMini` (lesson 6).
+"""The networks of the course: `Net` (lesson 5); `NetGAP`, `NetFC`, and two tiny ones (lesson 6).
 
 Each network takes a batch of normalised 28×28 digits, a float tensor of shape [N, 1, 28, 28]. It
 returns ten log-probabilities for each digit, a tensor of shape [N, 10].
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Net", "NetGAP", "NetFC", "NetMini", "torch", "nn", "F"]
+__all__ = ["Net", "NetGAP", "NetFC", "NetMini", "NetMicro", "torch", "nn", "F"]
 
 
 def check_images(images, network):
@@ -140,7 +140,7 @@ def convolution(inputs, outputs):
 
 
 class NetMini(DigitNet):
-    """The smallest network: six unpadded convolutions with 10 to 12 maps; 5,797 parameters."""
+    """A tiny network: six unpadded convolutions with 10 to 12 maps; 5,797 parameters."""
 
     def __init__(self):
         super().__init__()
@@ -152,6 +152,30 @@ class NetMini(DigitNet):
         )
         self.average = nn.AvgPool2d(4)               # one number for each of the 12 maps
         self.classes = nn.Linear(12, 10)
+
+    def forward(self, x):
+        check_images(x, self)
+        x = self.average(self.block2(self.block1(x)))
+        return F.log_softmax(self.classes(x.flatten(1)), dim=1)
+
+
+def separable(inputs, outputs):
+    """The same in two cheap steps: a 3×3 kernel for each map, then 1×1 kernels that mix the maps."""
+    each_map = nn.Conv2d(inputs, inputs, 3, groups=inputs, bias=False)
+    return [each_map, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+class NetMicro(DigitNet):
+    """The smallest network: one convolution, and four more in two steps each; 1,462 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.block1 = nn.Sequential(*convolution(1, 9), nn.MaxPool2d(2))  # 28×28 → 26×26, halved to 13×13
+        self.block2 = nn.Sequential(                 # 13×13 → 5×5
+            *separable(9, 13), *separable(13, 13), *separable(13, 14), *separable(14, 14),
+        )
+        self.average = nn.AvgPool2d(5)               # one number for each of the 14 maps
+        self.classes = nn.Linear(14, 10)
 
     def forward(self, x):
         check_images(x, self)

@@ -65,7 +65,10 @@ def changed(recipe, changes):
         if name not in kinds:
             raise ValueError(f"a recipe has no {name!r}: choose from {', '.join(kinds)}")
         try:
-            value = kinds[name](ast.literal_eval(text))
+            given = ast.literal_eval(text)
+            value = kinds[name](given)
+            if value != given or isinstance(given, bool) != isinstance(value, bool):  # 3.7 epochs
+                raise ValueError
         except (ValueError, SyntaxError, TypeError):
             raise ValueError(f"{text!r} is no value for {name}: it needs a {kinds[name].__name__}") from None
         recipe = replace(recipe, **{name: value})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LESSONS = ["Net", "NetGAP", "NetFC"]  # the networks of the lessons
-NETWORKS = [*LESSONS, "NetMini"]
+NETWORKS = [*LESSONS, "NetMini", "NetMicro"]
 # Student's t for 95 %, by the number of seeds: 2 to 20. For more seeds it is hardly smaller.
 STUDENT = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14]
 STUDENT += [2.13, 2.12, 2.11, 2.10, 2.09]

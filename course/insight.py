@@ -170,7 +170,8 @@ def plot_receptive_fields(model, image, save=None):
     for layer in receptive_fields(model):
         if not steps or layer.field > steps[-1].field:
             steps.append(layer)
-    figure, axes = plt.subplots(1, len(steps), figsize=(1.9 * len(steps), 2.4), layout="constrained")
+    size = 1.9 * len(steps), 2.4
+    figure, axes = plt.subplots(1, len(steps), figsize=size, squeeze=False, layout="constrained")
     for ax, layer in zip(axes.flat, steps):
         corner = layer.start + (layer.size // 2) * layer.jump - 0.5
         ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
@@ -240,7 +241,8 @@ def plot_feature_maps(model, image, maps=8, save=None):
     layers = _convolutions(still)
     with torch.no_grad(), _watching(layers) as outputs:
         still(_as_batch(image))
-    figure, axes = plt.subplots(len(outputs), maps, figsize=(maps, 1.15 * len(outputs)), layout="constrained")
+    size = maps, 1.15 * len(outputs)
+    figure, axes = plt.subplots(len(outputs), maps, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     for row, (name, output) in zip(axes, outputs.items()):
@@ -263,7 +265,7 @@ def heat_map(model, image, digit):
     last = [name for name, layer in convolutions.items() if layer.kernel_size != (1, 1)][-1]
     with torch.enable_grad(), _watching({last: convolutions[last]}) as outputs:
         scores = still(_as_batch(image).double())
-    (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
+        (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
     maps = outputs[last].detach().relu()
     heat = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
     # Put each cell at the centre of its receptive field, instead of stretching the map to the edges.

@@ -92,6 +92,8 @@ def plot_accuracy_and_size(ours, published, save=None):
         return
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
     usual = [row for row in ours if not row["recipe"]]
+    means = [statistics.mean(row["accuracies"]) for row in usual]
+    ax.plot([row["parameters"] for row in usual], means, color="tab:blue", alpha=0.3)
     all_sizes = [row["parameters"] for row in [*usual, *published]]
     for row in usual:
         mean, spread = _mean_and_spread(row["accuracies"])
@@ -100,17 +102,17 @@ def plot_accuracy_and_size(ours, published, save=None):
         side = {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}
         point, text = (row["parameters"], mean), f"{row['network']}\n{mean:.2f} %"
         ax.annotate(text, point, textcoords="offset points", va="center", weight="bold", **side)
-    for kind, marker in zip(sorted({row["kind"] for row in published}), "x+"):
+    for kind, marker in zip(sorted({row["kind"] for row in published}), "x+1"):
         rows = [row for row in published if row["kind"] == kind]
         sizes, accuracies = [row["parameters"] for row in rows], [row["accuracy"] for row in rows]
         ax.scatter(sizes, accuracies, s=70, marker=marker, color="tab:red", label=f"published, {kind}")
     ax.set_xscale("log")
-    ticks = [5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000]
+    ticks = [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.minorticks_off()
-    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(2_800, 1_500_000))
+    ax.set(xlabel="parameters", ylabel="test accuracy (%)", xlim=(400, 1_500_000))
     ax.set_title("Accuracy and size: the last epoch, mean ± standard deviation over seeds")
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower right")
     ax.grid(alpha=0.3)
     show_figure(figure, save)
 

@@ -106,6 +106,9 @@ def test_changes_have_the_type_of_what_they_change():
     recipe = accuracy.changed(RECIPES["NetMini"], changes)
     assert recipe == replace(RECIPES["NetMini"], half_precision=False, epochs=3, peak=1.0)
     assert type(recipe.peak) is float
+    for change in ["epochs=3.7", "epochs=True", "half_precision='no'", "half_precision=1", "peak='high'"]:
+        with pytest.raises(ValueError, match="is no value for"):
+            accuracy.changed(RECIPES["NetMini"], [change])
 
 
 def test_runs_of_another_recipe_are_not_mixed(command, fits, monkeypatch):

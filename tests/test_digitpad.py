@@ -20,7 +20,7 @@ from course.bench import BackpropBench
 from course.digitpad import DigitPad, find_ink, get_trained, prepare, recognise
 from course.film import TrainingFilm
 from course.lens import ConvolutionLens
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 TRAINED = get_trained(NetMini).eval()
 
@@ -49,7 +49,7 @@ def test_digits_that_are_moved_and_scaled_are_recognised(real_digits):
         size = int(torch.randint(40, 141, ()))
         left, top = torch.randint(0, 141 - size, (2,)).tolist()
         pictures.append(prepare(on_a_pad(image, size, left, top)))
-    for Network in [Net, NetGAP, NetFC, NetMini]:
+    for Network in [Net, NetGAP, NetFC, NetMini, NetMicro]:
         with torch.no_grad():
             answers = get_trained(Network).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
         assert (answers == real_digits[1]).sum() >= 0.97 * 300, Network.__name__

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from course import insight
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
-each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
 
 
 def positive(model):
@@ -318,3 +318,17 @@ def test_an_answer_shows_the_probabilities(figures):
     assert bars.get_title() == f"answer: {best} ({probabilities[best]:.0%})"
     colours = [patch.get_facecolor() for patch in bars.patches]
     assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best], "the answer stands out"
+
+
+def test_pictures_of_networks_with_a_single_layer():
+    """One convolution, one map, one size of field: a single picture is no row of pictures."""
+    one = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
+    insight.plot_feature_maps(one, torch.rand(1, 28, 28), maps=1)
+    insight.plot_receptive_fields(one, torch.rand(1, 28, 28))
+    insight.plot_receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.rand(1, 28, 28))
+
+
+def test_a_heat_map_under_no_grad():
+    model, image = NetMini(), torch.rand(1, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(insight.heat_map(model, image, 3), insight.heat_map(model, image, 3))

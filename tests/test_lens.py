@@ -75,9 +75,23 @@ def small_network():
     return network
 
 
-def test_each_map_can_be_computed_from_what_the_page_gets(digits):
+def network_with_groups():
+    """A convolution in groups, pooling with padding, and pooling down to one cell."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Conv2d(6, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 10),
+    )
+
+
+@pytest.mark.parametrize("make", [small_network, network_with_groups])
+def test_each_map_can_be_computed_from_what_the_page_gets(digits, make):
     """As lens.js does: every step from the map before, with the weights and sizes that are noted."""
-    network = small_network().train()
+    network = make().train()
     layers, numbers = trace(network, digits[0][0])
 
     def read(place, *shape):
@@ -96,7 +110,7 @@ def test_each_map_can_be_computed_from_what_the_page_gets(digits):
                 ]
                 return F.batch_norm(x, *values, eps=layer["eps"])
             case "max-pooling":
-                return F.max_pool2d(x, layer["kernel"], layer["stride"])
+                return F.max_pool2d(x, layer["kernel"], layer["stride"], layer["padding"])
             case "average pooling":
                 return F.avg_pool2d(x, layer["kernel"], layer["stride"])
             case "linear layer":

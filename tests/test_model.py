@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import model as networks
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 MODEL_PY = Path(networks.__file__)
 
@@ -19,6 +19,7 @@ ROWS = {
     NetGAP: [160, 0, 32, 4640, 0, 64, 0, 264, 0, 1168, 0, 32, 4640, 0, 64, 264, 0, 1168, 0, 4640, 0, 330, 0],
     NetFC: [320, 64, 9248, 64, 0, 0, 264, 16, 6432, 64, 0, 0, 528, 32, 2570],
     NetMini: [90, 20, 0, 900, 20, 0, 0, 1080, 24, 0, 1188, 22, 0, 1089, 22, 0, 1188, 24, 0, 0, 130],
+    NetMicro: [81, 18, 0, 0, 81, 117, 26, 0, 117, 169, 26, 0, 117, 182, 28, 0, 126, 196, 28, 0, 0, 150],
 }
 LAYERS = {
     Net: "Conv2d " * 4 + "Linear " * 2,
@@ -31,11 +32,14 @@ LAYERS = {
     + "MaxPool2d "
     + "Conv2d BatchNorm2d ReLU " * 4
     + "AvgPool2d Linear",
+    NetMicro: "Conv2d BatchNorm2d ReLU MaxPool2d "
+    + "Conv2d Conv2d BatchNorm2d ReLU " * 4
+    + "AvgPool2d Linear",
 }
-TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797}
-MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35"}
+TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797, NetMicro: 1_462}
+MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35", NetMicro: "0.26"}
 
-each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
 
 
 def table_rows(text):

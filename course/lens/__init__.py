@@ -22,11 +22,12 @@ KINDS = {  # PyTorch's functions that the lens can explain
     "batch_norm": "batch norm",
     "max_pool2d": "max-pooling",
     "avg_pool2d": "average pooling",
+    "adaptive_avg_pool2d": "average pooling",
     "linear": "linear layer",
     "log_softmax": "log-softmax",
 }
 # Those that `receptive_fields` lists, and those that leave all numbers as they are.
-HAVE_FIELDS = {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "linear"}
+HAVE_FIELDS = {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "linear"}
 UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}
 
 
@@ -83,16 +84,27 @@ def trace(model, image):
             layer |= {"kernel": seen.kernel, "stride": seen.stride, "name": seen.name}
         if output.dim() == 2:  # each number depends on the whole image
             layer |= {"jump": 0, "field": 28, "start": 0}
-        if function == "conv2d":
+        if function == "conv2d" or "pool2d" in function:
             layer["padding"] = (before["start"] - seen.start) // before["jump"]
         if function in ("conv2d", "linear"):
-            layer |= {"weight": keep(own[0]), "bias": keep(own[1] if len(own) > 1 else None)}
+            weight = _for_all_maps(own[0], before["shape"][0]) if function == "conv2d" else own[0]
+            layer |= {"weight": keep(weight), "bias": keep(own[1] if len(own) > 1 else None)}
         elif function == "batch_norm":
             layer |= _batch_norm(args, kwargs, keep)
         layers.append(layer)
     for layer in layers:
         layer["at"] += sum(part.numel() for part in weights)
     return layers, torch.cat(weights + maps)
+
+
+def _for_all_maps(kernels, maps):
+    """A convolution's kernels, with zeros for the maps that a filter does not see, if it has groups."""
+    filters, seen = kernels.shape[:2]
+    dense = kernels.new_zeros(filters, maps, *kernels.shape[2:])
+    for number, kernel in enumerate(kernels):
+        first = number * (maps // seen) // filters * seen  # where the group of this filter begins
+        dense[number, first : first + seen] = kernel
+    return dense
 
 
 def _batch_norm(args, kwargs, keep):

@@ -14,7 +14,7 @@ from torch import nn
 import utils
 from course.digitpad import get_trained
 from course.lens import ConvolutionLens, trace
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 FILES = HERE / "course" / "lens"
 DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
@@ -38,7 +38,7 @@ def encoded(numbers):
     return base64.b64encode(numbers.numpy().tobytes()).decode()
 
 
-@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
 def test_every_kind_of_layer_is_worked_out_as_pytorch_does(lens_js, Network):
     """Notices a wrong corner, padding, stride, map or bias: cells at the edges and within, of all layers."""
     layers, numbers = trace(get_trained(Network), DIGIT)

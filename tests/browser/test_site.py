@@ -18,7 +18,7 @@ from torch import nn
 
 import utils
 from course.digitpad import get_trained, prepare, recognise, variations
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 from website.networks import export
 
 SITE = HERE / "site"
@@ -475,7 +475,7 @@ RUN = """async (e, name, folder, pictures) => {
 }"""
 
 
-@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini])
+@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
 def test_networks_answer_as_in_pytorch(engine, Network):
     pictures = utils.Normalize()(digits(200))
     with torch.no_grad():
