@@ -120,7 +120,7 @@ def test_the_same_drawing_gets_the_same_answer_and_no_random_number_is_used_up(r
 )
 def test_photos_of_digits_are_recognised(real_digits, paper, ink):
     """Black on white, paper in the shade of a hand, pencil, chalk on a board, mostly with noise."""
-    images, labels = (tensor[:40] for tensor in real_digits)
+    images, labels = (tensor[:20] for tensor in real_digits)
     light = torch.linspace(*paper, 240).expand(320, 240)
     pictures = []
     for image in images:
@@ -168,6 +168,7 @@ def scribble(generator):
     return drawing
 
 
+@pytest.mark.slow
 def test_the_network_is_seldom_sure_of_scribbles_and_nearly_always_of_digits(real_digits):
     """Below 70 % the pad says "Not sure"."""
     model, generator = get_trained(Net).eval(), torch.Generator().manual_seed(0)
