@@ -465,10 +465,10 @@ class Tally(tqdm):
         for given in (model, criterion):
             if isinstance(given, type):
                 raise TypeError(f"{given.__name__} is only a class: write {given.__name__}() to make one")
-        super().__init__(self._batches(loader), total=len(loader), **({} if optimizer else {"disable": True}))
         learning = {id(w) for group in getattr(optimizer, "param_groups", []) for w in group["params"]}
         if learning and learning.isdisjoint(map(id, model.parameters())):
             raise ValueError("this optimizer belongs to another network: make a new one for this model")
+        super().__init__(self._batches(loader), total=len(loader), **({} if optimizer else {"disable": True}))
         reductions = [getattr(criterion, "reduction", 0), getattr(criterion, "keywords", {}).get("reduction")]
         self.device, self.losses_are_sums = device, "sum" in reductions
         self.needs_logarithms = criterion is F.nll_loss or isinstance(criterion, nn.NLLLoss)

@@ -521,6 +521,8 @@ def test_bad_batches_do_no_harm(harm):
 def test_a_bar_is_closed_even_if_the_epoch_fails(capsys):
     with pytest.raises(RuntimeError):
         train(BreaksOff([1, 2]))
+    with pytest.raises(ValueError, match="another network"):
+        utils.train(Linear(), "cpu", [(IMAGES, LABELS)], sgd(Linear()), F.nll_loss)
     assert not utils.Tally._instances, "an open bar would push the next one down a line"
 
 
