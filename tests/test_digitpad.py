@@ -204,8 +204,9 @@ def test_an_empty_pad_gets_no_guess(answers):
     DigitPad(NetMini())._handle_custom_msg(
         {"from": 0, "version": 1, "size": 140}, [memoryview(bytes(140 * 140))]
     )
-    ((content, _),) = answers
+    ((content, (picture,)),) = answers
     assert content["probabilities"] is None, "there must be an answer, because the page waits for it"
+    assert picture == bytes(28 * 28), "an empty picture"
 
 
 def test_the_pad_leaves_the_model_alone_and_keeps_a_copy(answers):

@@ -179,6 +179,7 @@ def test_an_answer_is_drawn_with_its_ten_probabilities(figures):
     digit, bars = figures[0].axes
     assert digit.get_title() == "a bright square" and bars.get_title().startswith("answer: 1 (")
     assert bars.patches[1].get_height() > bars.patches[0].get_height()
+    assert list(bars.get_xticks()) == list(range(10))
 
 
 def test_the_gap_between_training_and_validation_is_drawn(figures):

@@ -165,6 +165,8 @@ def test_rotation_is_torchvisions(smooth):
         theirs = one_by_one.rotate(image, angles[n].item(), modes.BILINEAR if smooth else modes.NEAREST)
         different = (ours[n] - theirs).abs() > 2e-3
         assert different.sum() <= (0 if smooth else 4), "rounding may choose the other of two nearest pixels"
+    usual = warp(images, angles, torch.zeros(6, 2), torch.ones(6))
+    assert torch.equal(usual, ours) != smooth, "the nearest pixel, if nobody asks for more"
 
 
 def test_centre_crop_is_torchvisions_on_pil_images():
