@@ -130,6 +130,7 @@ def test_the_model_stays_unchanged(figures):
     insight.print_receptive_fields(model)
     insight.plot_filters(model)
     insight.plot_feature_maps(model, torch.rand(1, 28, 28))
+    assert len(figures[-1].axes) == 9 * 8, "eight maps of each convolution"
     insight.plot_heat_maps(model, torch.rand(1, 28, 28), truth=3)
     insight.show_answer(model, torch.rand(1, 28, 28))
     assert model.training and all(torch.equal(weights[k], v) for k, v in model.state_dict().items())

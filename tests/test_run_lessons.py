@@ -156,7 +156,9 @@ def test_a_run_shows_what_its_cells_print(capsys, monkeypatch):
 def test_a_run_says_how_long_it_takes():
     one, both = run_lessons.how_long(["S5"]), run_lessons.how_long(["S5", "S6"])
     assert one.startswith(f"S5 takes about {run_lessons.LESSONS['S5']} minutes")
-    assert both.startswith(f"S5 and S6 take about {sum(run_lessons.LESSONS.values())} minutes")
+    minutes = f"about {sum(run_lessons.LESSONS.values())} minutes"
+    assert both.startswith(f"S5 and S6 take {minutes}")
+    assert f"`make run` takes {minutes}" in (HERE / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_notebook_runs_in_its_folder_and_hands_over_its_results(tmp_path, monkeypatch):
