@@ -84,7 +84,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
         kind = function.__name__.strip("_")
-        if kind in ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "linear", "batch_norm"):
+        if kind in ARGUMENTS:
             self.note(kind, args, kwargs, output)
         return output
 
@@ -128,7 +128,7 @@ class _Recorder(TorchFunctionMode):
         )
 
 
-ARGUMENTS = {
+ARGUMENTS = {  # of the functions that `receptive_fields` lists, after the maps themselves
     "conv2d": ["weight", "bias", "stride", "padding", "dilation"],
     "max_pool2d": ["kernel_size", "stride", "padding", "dilation"],
     "avg_pool2d": ["kernel_size", "stride", "padding"],

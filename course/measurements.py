@@ -92,11 +92,10 @@ def plot_accuracy_and_size(ours, published, save=None):
         return
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
     usual = [row for row in ours if not row["recipe"]]
-    means = [statistics.mean(row["accuracies"]) for row in usual]
-    ax.plot([row["parameters"] for row in usual], means, color="tab:blue", alpha=0.3)
+    reached = [_mean_and_spread(row["accuracies"]) for row in usual]
+    ax.plot([row["parameters"] for row in usual], [mean for mean, _ in reached], color="tab:blue", alpha=0.3)
     all_sizes = [row["parameters"] for row in [*usual, *published]]
-    for row in usual:
-        mean, spread = _mean_and_spread(row["accuracies"])
+    for row, (mean, spread) in zip(usual, reached):
         ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
         is_crowded = any(row["parameters"] < size < 1.5 * row["parameters"] for size in all_sizes)
         side = {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}

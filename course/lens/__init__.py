@@ -13,7 +13,7 @@ import torch
 import traitlets
 from torch.overrides import TorchFunctionMode
 
-from course.insight import receptive_fields
+from course.insight import ARGUMENTS, receptive_fields
 from course.look import DigitWidget
 
 KINDS = {  # PyTorch's functions that the lens can explain
@@ -26,8 +26,7 @@ KINDS = {  # PyTorch's functions that the lens can explain
     "linear": "linear layer",
     "log_softmax": "log-softmax",
 }
-# Those that `receptive_fields` lists, and those that leave all numbers as they are.
-HAVE_FIELDS = {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "linear"}
+# Those that leave all numbers as they are.
 UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}
 
 
@@ -78,7 +77,7 @@ def trace(model, image):
         own = [value for value in [*args, *kwargs.values()] if id(value) in names]
         count = sum(other["kind"] == layer["kind"] for other in layers) + 1
         layer["name"] = names[id(own[0])] if own else f"{layer['kind'] or function} {count}"
-        if function in HAVE_FIELDS:
+        if function in ARGUMENTS:
             seen = next(fields)
             layer |= {"jump": seen.jump, "field": seen.field, "start": seen.start}
             layer |= {"kernel": seen.kernel, "stride": seen.stride, "name": seen.name}
@@ -100,6 +99,8 @@ def trace(model, image):
 def _for_all_maps(kernels, maps):
     """A convolution's kernels, with zeros for the maps that a filter does not see, if it has groups."""
     filters, seen = kernels.shape[:2]
+    if seen == maps:
+        return kernels
     dense = kernels.new_zeros(filters, maps, *kernels.shape[2:])
     for number, kernel in enumerate(kernels):
         first = number * (maps // seen) // filters * seen  # where the group of this filter begins
