@@ -69,17 +69,14 @@ class Digits(Dataset):
     """Digits in memory, prepared a batch at a time (torchvision's transforms: one image at a time)."""
 
     def __init__(self, data, targets, transform=None, source="MNIST"):
-        for name, value in {"images": data, "labels": targets}.items():
-            if not isinstance(value, torch.Tensor):
-                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: use torch.tensor(...)")
+        if not torch.is_tensor(data) or not torch.is_tensor(targets):
+            raise TypeError("images and labels must be tensors: use torch.tensor(...)")
         if data.dtype != torch.uint8 or data.shape[1:] != (28, 28):
             raise ValueError(f"images must be uint8 [N, 28, 28], got {data.dtype} {list(data.shape)}")
         if len(data) != len(targets):
             raise ValueError(f"there are {len(data)} images but {len(targets)} labels")
         if len(targets) and not 0 <= targets.min() <= targets.max() <= 9:
             raise ValueError(f"labels must be digits from 0 to 9, got {targets.min()} to {targets.max()}")
-        if transform is not None and not callable(transform):
-            raise TypeError(f"a transform must be a function of an image, got {transform!r}")
         self.data, self.targets, self.source, self.transform = data, targets, source, transform or Normalize()
 
     def __len__(self):
@@ -101,14 +98,12 @@ class Digits(Dataset):
 class Normalize:
     """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and standard deviation 1."""
 
+    distort = nn.Identity()  # leaves the images as they are; `Augment` does more
+
     def __call__(self, images):
         if images.dtype != torch.uint8 or images.dim() != 3:
             raise ValueError(f"expected uint8 [N, rows, columns], got {images.dtype} {list(images.shape)}")
         return (self.distort(images.unsqueeze(1) / 255) - MEAN) / STD
-
-    def distort(self, images):
-        """Leave the images as they are; `Augment` does more."""
-        return images
 
 
 class Augment(Normalize):
@@ -130,8 +125,7 @@ class Augment(Normalize):
             return (2 * torch.rand(len(images), *shape) - 1) * limit
 
         chosen = torch.rand(len(images)) < self.crop
-        if chosen.any():
-            images[chosen] = crop_centre(images[chosen])
+        images[chosen] = crop_centre(images[chosen])
         return warp(images, up_to(self.degrees), up_to(self.shift, 2), 1 + up_to(self.zoom), self.smooth)
 
 
@@ -170,8 +164,7 @@ def Dataloader(batch_size=512):
 def _get_loader(is_train, batch_size, transform, root, limit):
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit={limit!r} is impossible: it must be a whole number, 1 or more")
-    if is_smoke_test():
-        limit = min(limit or 512, 512)
+    limit = min(limit or 512, 512) if is_smoke_test() else limit
     if why_no_mnist(get_root(root)) is None:
         mnist = datasets.MNIST(get_root(root), train=is_train)
         data, targets, source = mnist.data, mnist.targets, "MNIST"
@@ -472,10 +465,10 @@ class Tally(tqdm):
         reductions = [getattr(criterion, "reduction", 0), getattr(criterion, "keywords", {}).get("reduction")]
         self.device, self.losses_are_sums = device, "sum" in reductions
         self.needs_logarithms = criterion is F.nll_loss or isinstance(criterion, nn.NLLLoss)
-        self.batches = self.size = self.images = self.correct = self.loss_sum = 0
+        self.batch = self.size = self.images = self.correct = self.loss_sum = 0
 
     def _batches(self, loader):
-        for batch in loader:
+        for self.batch, batch in enumerate(loader):
             if len(batch) != 2 or not all(torch.is_tensor(part) and part.dim() for part in batch):
                 raise TypeError(f"this {type(loader).__name__} is not a loader of batches (images, labels)")
             data, target = batch
@@ -483,8 +476,7 @@ class Tally(tqdm):
                 raise ValueError("this batch has pixels that are nan or infinite: check how it is prepared")
             self.size, target = len(target), target.long() if target.dtype == torch.int32 else target
             yield data.to(self.device), target.to(self.device)
-            self.batches += 1
-        if not self.batches:
+        if not self.size:
             raise ValueError("the loader is empty: it holds no digits")
 
     def add(self, loss, correct, prediction):
@@ -492,15 +484,23 @@ class Tally(tqdm):
         if loss.dim() != 0:
             raise ValueError(f'the loss has the shape {list(loss.shape)}: use reduction="mean"')
         if not math.isfinite(loss := loss.item()):
-            problem = f"stopped because the loss became {loss} at batch {self.batches}"
+            problem = f"stopped because the loss became {loss} at batch {self.batch}"
             raise FloatingPointError(f"{problem}: use a smaller learning rate, and normalised pixels")
         if self.needs_logarithms and (prediction.exp().sum(dim=1) - 1).abs().max() > 0.1:
             raise ValueError("nll_loss needs log-probabilities: end with log_softmax, or use cross_entropy")
         self.images, self.correct = self.images + self.size, self.correct + correct
         self.loss_sum += loss if self.losses_are_sums else loss * self.size
         self.accuracy, self.mean_loss = 100 * self.correct / self.images, self.loss_sum / self.images
-        text = f"Train: Loss={loss:0.4f} Batch_id={self.batches} Accuracy={self.accuracy:0.2f}"
+        text = f"Train: Loss={loss:0.4f} Batch_id={self.batch} Accuracy={self.accuracy:0.2f}"
         self.set_description(text, refresh=False)
+
+    def __exit__(self, kind, error, trace):
+        """Close the bar; name the remedy for two errors that PyTorch's own words do not explain."""
+        self.close()
+        if "more than 1 value per channel" in str(error):
+            raise ValueError("batch norm cannot train on a single digit: use another batch_size") from error
+        if any(words in str(error) for words in ("out of memory", "allocate memory", "not enough memory")):
+            raise MemoryError(f"{self.size} digits at once need too much memory: lower batch_size") from error
 
 
 def check_labels(labels, prediction):

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from helpers import HERE, LESSONS, code_cells, each_lesson, printed, read, results
+from torch import nn
 
 import utils
 from benchmarks import report
@@ -274,6 +275,21 @@ def an_exhausted_scheduler(monkeypatch, tmp_path):
         scheduler.step()
 
 
+def one_digit(monkeypatch, tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    utils.train(network, "cpu", utils.get_trainloader(10, limit=11)[1], optimizer, nn.CrossEntropyLoss())
+
+
+class Greedy(nn.Module):
+    def forward(self, images):
+        return torch.zeros(len(images), 2**50)  # more than any machine has
+
+
+def too_little_memory(monkeypatch, tmp_path):
+    utils.test(Greedy(), "cpu", utils.get_testloader(limit=10)[1], nn.CrossEntropyLoss())
+
+
 PROVOKED = {  # messages in the table of docs/troubleshooting.md, and how to get them
     "MNIST is unavailable:": lambda *_: utils.get_testloader(),
     "nothing can be written to": a_folder_that_is_a_file,
@@ -286,7 +302,8 @@ PROVOKED = {  # messages in the table of docs/troubleshooting.md, and how to get
     "this optimizer belongs to another network": an_old_optimizer,
     "another process is writing": a_second_training,
     "Tried to step": an_exhausted_scheduler,
-    "Expected more than 1 value per channel": lambda *_: torch.nn.BatchNorm1d(3)(torch.zeros(1, 3)),
+    "batch norm cannot train on a single digit": one_digit,
+    "digits at once need too much memory": too_little_memory,
 }
 OF_OTHERS = {  # of Python and PyTorch
     "No module named 'utils'",
@@ -294,7 +311,6 @@ OF_OTHERS = {  # of Python and PyTorch
     "not currently implemented for the MPS device",
     "operator torchvision::nms does not exist",
     "can't allocate memory",
-    "out of memory",
 }
 OF_THE_PAD = {"No answer yet", "The kernel was restarted"}  # said in the browser: see tests/browser
 
