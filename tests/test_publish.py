@@ -94,6 +94,7 @@ def test_an_interrupted_move_is_finished_by_the_same_command(course, monkeypatch
         "a/b.git",
         "a/b.x.git",
         f"{'a' * 40}/b",
+        f"{'a-' * 20}a/b",
         f"a/{'b' * 101}",
         "a-/b",
     ],
@@ -129,7 +130,7 @@ def test_links_to_other_repositories_stay(course):
     assert moved == f"Not {others}, but https://github.com/a/b. And github%2Fa%2Fb/"
 
 
-@pytest.mark.parametrize("name", ["a" * 39 + "/" + "b" * 100, "a-b/c", "a/.github"])
+@pytest.mark.parametrize("name", ["a" * 39 + "/" + "b" * 100, "a-" * 19 + "a/b", "a-b/c", "a/.github"])
 def test_names_that_github_allows(course, name):
     publish.publish(name, course)
     assert publish.current(course) == name

@@ -594,3 +594,22 @@ def test_the_answer_is_that_of_the_pad_in_jupyter(engine):
     )
     expected = recognise(get_trained(NetGAP).eval(), image)
     torch.testing.assert_close(torch.tensor(mean), expected, atol=1e-5, rtol=0)
+
+
+def test_a_newer_drawing_ends_the_work_on_an_older_one(visit):
+    code = """pixels => new Promise(resolve => {
+      const worker = new Worker("_static/worker.js", { type: "module" });
+      const replies = [];
+      let timer;
+      worker.onmessage = ({ data }) => {
+        replies.push(data.id);
+        clearTimeout(timer);
+        timer = setTimeout(() => resolve(replies), 2000); // by then, no more will come
+      };
+      for (const id of [1, 2, 3]) {
+        worker.postMessage({ id, task: "read", network: "Net", side: 140, drawing: Uint8Array.from(pixels) });
+      }
+    })"""
+    replies = visit("search.html").evaluate(code, next(drawings(1)).flatten().tolist())
+    assert replies.count(1) <= 1 and replies.count(2) <= 1, "a first impression at most"
+    assert replies[-2:] == [3, 3], "a first impression, then the answer"
