@@ -227,6 +227,7 @@ WRONG = [
     (check_tiny_network, [Small(more=8000 - 286)], {}, "8,000 parameters, but must have fewer than 8,000"),
     (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
     (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
+    (check_reached, [0], {"goal": 97}, "97.00 points short of 97"),
     (check_reached, [0.994], {"goal": 99.4}, "in per cent"),
     (check_reached, [1.0], {"goal": 99.4}, "looks like a fraction"),
     (check_reached, [994], {"goal": 99.4}, "994 is not an accuracy in per cent"),
