@@ -50,7 +50,7 @@ def get_root(root=None):
 
 def get_device():
     """The fastest device available: CUDA, else MPS (Apple), else the CPU; DEVICE=cpu overrides."""
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count() * torch.cuda.is_available())]
     found = ["cuda"] * bool(gpus) + gpus + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     name = os.environ.get("DEVICE") or found[0]
     if name not in found:
@@ -69,8 +69,7 @@ class Digits(Dataset):
     """Digits in memory, prepared a batch at a time (torchvision's transforms: one image at a time)."""
 
     def __init__(self, data, targets, transform=None, source="MNIST"):
-        if not torch.is_tensor(data) or not torch.is_tensor(targets):
-            raise TypeError("images and labels must be tensors: use torch.tensor(...)")
+        data, targets = torch.as_tensor(data), torch.as_tensor(targets)
         if data.dtype != torch.uint8 or data.shape[1:] != (28, 28):
             raise ValueError(f"images must be uint8 [N, 28, 28], got {data.dtype} {list(data.shape)}")
         if len(data) != len(targets):
@@ -156,9 +155,8 @@ def get_testloader(batch_size=512, transform=None, root=None, limit=None):
 
 def Dataloader(batch_size=512):
     """Both at once: (train_data, test_data, train_loader, test_loader)."""
-    train_data, train_loader = get_trainloader(batch_size)
-    test_data, test_loader = get_testloader(batch_size)
-    return train_data, test_data, train_loader, test_loader
+    data, loaders = zip(get_trainloader(batch_size), get_testloader(batch_size))
+    return *data, *loaders
 
 
 def _get_loader(is_train, batch_size, transform, root, limit):
@@ -185,7 +183,7 @@ def shipped_digits():
     return images.to(torch.uint8).view(10, 500, 28, 28), labels.long().view(10, 500)
 
 
-# --- Training and testing ----------------------------------------------------------------------
+# --- Training, testing, and what the network gets wrong ----------------------------------------
 
 
 def GetCorrectPredCount(pPrediction, pLabels):
@@ -270,7 +268,6 @@ class History:
             self._picture.update(self._draw())
 
     def _draw(self):
-        """The curves so far."""
         figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), dpi=80, layout="constrained")
         plt.close(figure)  # else it would appear once more at the end of the cell
         for ax, kind, unit in zip(axes, ["losses", "acc"], ["loss", "accuracy (%)"]):
@@ -285,14 +282,13 @@ def get_summary(Net):
     from torchsummary import summary
 
     with torch.random.fork_rng(devices=[]):  # new random weights must not shift later random numbers
-        model = copy.deepcopy(Net).cpu() if isinstance(Net, nn.Module) else Net()
-        summary(model, input_size=(1, 28, 28), device="cpu")
+        summary(copy.deepcopy(Net).cpu() if isinstance(Net, nn.Module) else Net(), (1, 28, 28), device="cpu")
 
 
 def result(model, test_data, epochs, accuracy, seconds):
     """The result of a training run, as a row for `print_results`."""
     size = sum(parameter.numel() for parameter in model.parameters())
-    source = getattr(test_data, "dataset", test_data).source  # a Subset knows what it was taken from
+    source = getattr(getattr(test_data, "dataset", test_data), "source", "other")  # a Subset has a dataset
     row = [type(model).__name__, size, epochs, source, accuracy, seconds]
     return dict(zip(["network", "parameters", "epochs", "data", "accuracy", "seconds"], row))
 
@@ -328,9 +324,6 @@ def read_safely(path):
         raise ValueError(f"{path} is damaged, or not a weights file; it was not changed") from error
 
 
-# --- What the network gets wrong ---------------------------------------------------------------
-
-
 def predict(model, device, loader):
     """Show the network every digit: (images, labels, probabilities [N, 10]), all on the CPU."""
     seen = []
@@ -356,7 +349,8 @@ def get_misclassified(model, device, loader):
 def confusion_matrix(model, device, loader):
     """How often each digit (row) was recognised as each digit (column): a 10×10 tensor of counts."""
     _, labels, probabilities = predict(model, device, loader)
-    return torch.bincount(10 * labels + probabilities.argmax(dim=1), minlength=100).view(10, 10)
+    n = probabilities.shape[1]
+    return torch.bincount(n * labels + probabilities.argmax(dim=1), minlength=n * n).view(n, n)
 
 
 def accuracy_by_digit(matrix):
@@ -435,16 +429,16 @@ def plot_misclassified(mistakes, count=12, save=None):
 
 def plot_confusion_matrix(matrix, save=None):
     """The confusion matrix, its mistakes coloured, with the accuracy of each digit on the right."""
-    mistakes = matrix.clone().fill_diagonal_(0)
+    mistakes, digits = matrix.clone().fill_diagonal_(0), range(len(matrix))
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
     for truth, guess in matrix.nonzero().tolist():
         count, weight = str(int(matrix[truth, guess])), "bold" if truth == guess else "normal"
         ax.text(guess, truth, count, ha="center", va="center", fontsize=9, weight=weight)
     percent = ax.secondary_yaxis("right")
-    percent.set_yticks(range(10), [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)])
+    percent.set_yticks(digits, [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)])
     percent.set_ylabel("recognised")
-    ax.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
+    ax.set(xlabel="predicted digit", ylabel="true digit", xticks=digits, yticks=digits)
     show_figure(figure, save)
 
 
@@ -491,11 +485,9 @@ class Tally(tqdm):
         self.images, self.correct = self.images + self.size, self.correct + correct
         self.loss_sum += loss if self.losses_are_sums else loss * self.size
         self.accuracy, self.mean_loss = 100 * self.correct / self.images, self.loss_sum / self.images
-        text = f"Train: Loss={loss:0.4f} Batch_id={self.batch} Accuracy={self.accuracy:0.2f}"
-        self.set_description(text, refresh=False)
+        self.desc = f"Train: Loss={loss:0.4f} Batch_id={self.batch} Accuracy={self.accuracy:0.2f}: "
 
     def __exit__(self, kind, error, trace):
-        """Close the bar; name the remedy for two errors that PyTorch's own words do not explain."""
         self.close()
         if "more than 1 value per channel" in str(error):
             raise ValueError("batch norm cannot train on a single digit: use another batch_size") from error
@@ -509,12 +501,19 @@ def check_labels(labels, prediction):
     if len(shape) != 2:
         raise ValueError(f"the network must return one tensor of shape [N, classes], got {shape}")
     size, classes = shape
-    if labels.shape != (size,):
-        raise ValueError(f"{size} predictions need labels of shape [{size}], got {list(labels.shape)}")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be whole numbers, got {labels.dtype}: use labels.long()")
-    if labels.device.type == "cpu" and size and not 0 <= labels.min() <= labels.max() < classes:
+    if labels.shape != (size,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be {size} whole numbers, got {labels.dtype} {list(labels.shape)}")
+    if size and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
+
+
+class Reshaping(torch.overrides.TorchFunctionMode):
+    """Lets a network use `view` whatever the order of its numbers in memory, as `reshape` does."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.view and not kwargs and not isinstance(args[-1], torch.dtype):
+            function = torch.Tensor.reshape
+        return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
@@ -527,7 +526,8 @@ def fast(model, device):
             libc = ctypes.CDLL("libc.so.6")
             libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # freed memory stays: this saves up to a third
     try:
-        yield
+        with Reshaping() if is_usable else contextlib.nullcontext():
+            yield
     finally:
         if is_usable:
             model.to(memory_format=torch.contiguous_format)

@@ -80,6 +80,11 @@ def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatc
     assert train_data.source == test_data.source == "MNIST"
 
 
+def test_arrays_and_lists_are_digits_too():
+    digits = Digits(RAW.numpy(), [3, 1, 4, 1])
+    assert digits[2][1] == 4 and torch.equal(digits.data, RAW)
+
+
 def test_single_digits_subsets_and_plain_dataloaders_work(digits):
     image, label = digits[13]
     assert image.shape == (1, 28, 28) and label == 3
@@ -250,8 +255,7 @@ RAW, LABELS = torch.zeros(4, 28, 28, dtype=torch.uint8), torch.arange(4)
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: Digits([[0]], LABELS), "images and labels must be tensors: use torch.tensor"),
-        (lambda: Digits(RAW, [1, 2, 3, 4]), "images and labels must be tensors: use torch.tensor"),
+        (lambda: Digits([[0]], LABELS), "images must be uint8 [N, 28, 28], got torch.int64 [1, 1]"),
         (lambda: Digits(RAW, LABELS[:2]), "there are 4 images but 2 labels"),
         (lambda: Digits(RAW, LABELS - 1), "labels must be digits from 0 to 9, got -1 to 2"),
         (lambda: Digits(RAW, LABELS + 7), "labels must be digits from 0 to 9, got 7 to 10"),

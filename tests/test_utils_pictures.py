@@ -51,6 +51,19 @@ def test_confusion_matrix_counts_truth_by_guess(parrot_and_loader):
     assert all(value != value for value in [accuracy[0], accuracy[1]]), "nan where there is no such digit"
 
 
+@pytest.mark.parametrize("classes", [5, 12])
+def test_confusion_matrix_of_other_classes(digits, figures, classes):
+    digits.targets = digits.targets.clamp(max=classes - 1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+    matrix = utils.confusion_matrix(model, "cpu", DataLoader(digits, 30))
+    images, labels, probabilities = utils.predict(model, "cpu", DataLoader(digits, 30))
+    for truth, guess in [(int(label), int(row.argmax())) for label, row in zip(labels, probabilities)]:
+        matrix[truth, guess] -= 1
+    assert matrix.shape == (classes, classes) and not matrix.any()
+    utils.plot_confusion_matrix(matrix + 1)
+    assert len(figures[0].axes[0].get_xticks()) == len(figures[0].axes[0].get_yticks()) == classes
+
+
 def test_a_network_in_training_is_asked_as_it_answers(digits):
     """Without dropout: else the mistakes that are shown would not be those that `test` counts."""
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 10))
@@ -143,6 +156,7 @@ def test_pictures_are_kept_where_asked_but_not_by_a_smoke_test(tmp_path, figures
 
 def test_the_result_of_a_subset_names_the_source_of_its_digits(digits):
     assert utils.result(nn.Linear(784, 10), Subset(digits, [0, 1]), 1, 50, 1)["data"] == digits.source
+    assert utils.result(nn.Linear(784, 10), [], 1, 50, 1)["data"] == "other", "it need not know one"
 
 
 def test_results_table(digits, capsys):

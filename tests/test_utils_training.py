@@ -30,10 +30,10 @@ from utils import GetCorrectPredCount
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with so many CUDA devices, with MPS or not."""
+    """A machine with so many CUDA devices, which its driver can use or not, and with MPS or not."""
 
-    def build(cudas=0, mps=False):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: cudas > 0)
+    def build(cudas=0, mps=False, usable=True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: usable and cudas > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cudas)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -45,6 +45,8 @@ def test_device_is_the_fastest_there_is(machine, monkeypatch):
     assert utils.get_device() == torch.device("cpu")
     machine(mps=True)
     assert utils.get_device() == torch.device("mps")
+    machine(cudas=1, usable=False)  # the driver is too old for this PyTorch
+    assert utils.get_device() == torch.device("cpu")
     machine(cudas=2, mps=True)
     assert utils.get_device() == torch.device("cuda")
     for name in ["cpu", "mps", "cuda:1"]:
@@ -183,6 +185,45 @@ def test_fast_changes_neither_answers_nor_the_model():
         torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
     assert torch.equal(model(images), before)
     assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+class Viewing(nn.Module):
+    """A network that flattens with `view`, as many do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 3), nn.Linear(8 * 24 * 24, 10)
+
+    def forward(self, x):
+        x = F.relu(self.conv2(F.relu(self.conv1(x)))).view(-1, 8 * 24 * 24)
+        return F.log_softmax(self.fc(x), dim=1)
+
+
+def test_networks_with_view_learn_the_same_as_by_hand(capsys):
+    ours, by_hand = Viewing(), Viewing()
+    by_hand.load_state_dict(ours.state_dict())
+    loader = uneven_loader()
+    utils.train(ours, "cpu", loader, sgd(ours), F.nll_loss, half_precision=False)
+    optimizer = sgd(by_hand)
+    for images, labels in loader:
+        optimizer.zero_grad()
+        F.nll_loss(by_hand(images), labels).backward()
+        optimizer.step()
+    for name, weight in ours.state_dict().items():
+        torch.testing.assert_close(weight, by_hand.state_dict()[name], rtol=1e-4, atol=1e-5)
+    images, _, probabilities = utils.predict(ours, "cpu", loader)
+    torch.testing.assert_close(probabilities, ours(images).exp().detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_view_as_another_type_stays_a_view():
+    numbers = torch.tensor([1.0, 2.0])
+    with utils.Reshaping():
+        assert (
+            numbers.view(torch.int32).tolist()
+            == numbers.view(dtype=torch.int32).tolist()
+            == [2**23 * 127, 2**30]
+        )
+        assert numbers.t().view(-1).data_ptr() == numbers.data_ptr(), "nothing is copied without need"
 
 
 def processor_with(monkeypatch, **capabilities):
@@ -426,15 +467,24 @@ class BreaksOff(list):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS[:1]), "4 predictions need labels of shape [4], got [1]"),
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS[:, None]), "labels of shape [4], got [4, 1]"),
+        (
+            lambda: GetCorrectPredCount(ANSWERS, LABELS[:1]),
+            "labels must be 4 whole numbers, got torch.int64 [1]",
+        ),
+        (
+            lambda: GetCorrectPredCount(ANSWERS, LABELS[:, None]),
+            "must be 4 whole numbers, got torch.int64 [4, 1]",
+        ),
         (lambda: GetCorrectPredCount(ANSWERS[0], LABELS), "one tensor of shape [N, classes], got [10]"),
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS.float()), "must be whole numbers, got torch.float32"),
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS > 0), "must be whole numbers, got torch.bool"),
+        (lambda: GetCorrectPredCount(ANSWERS, LABELS.float()), "must be 4 whole numbers, got torch.float32"),
+        (lambda: GetCorrectPredCount(ANSWERS, LABELS > 0), "must be 4 whole numbers, got torch.bool"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS + 8), "labels must be from 0 to 9, got 8 to 11"),
         (lambda: GetCorrectPredCount(ANSWERS[:, :3], LABELS), "labels must be from 0 to 2, got 0 to 3"),
-        (lambda: train([(IMAGES, LABELS[:3])]), "4 predictions need labels of shape [4], got [3]"),
-        (lambda: train([(IMAGES, F.one_hot(LABELS, 10))]), "labels of shape [4], got [4, 10]"),
+        (lambda: train([(IMAGES, LABELS[:3])]), "labels must be 4 whole numbers, got torch.int64 [3]"),
+        (
+            lambda: train([(IMAGES, F.one_hot(LABELS, 10))]),
+            "must be 4 whole numbers, got torch.int64 [4, 10]",
+        ),
         (lambda: train([(IMAGES, LABELS - 1)]), "labels must be from 0 to 9, got -1 to 2"),
         (lambda: run([(IMAGES, LABELS - 100)]), "labels must be from 0 to 9, got -100 to -97"),
         (lambda: run([(IMAGES, LABELS + 7)]), "labels must be from 0 to 9, got 7 to 10"),
