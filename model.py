@@ -27,7 +27,7 @@ def check_images(images, network):
             f"expected normalised float images, got {images.dtype}: "
             "divide by 255, subtract 0.1307 and divide by 0.3081 first"
         )
-    weights = next(network.parameters()).dtype
+    weights = next(network.parameters(), images).dtype
     if images.dtype == torch.float64 != weights:
         raise TypeError(f"expected {weights} images, like the weights, got torch.float64: use images.float()")
 

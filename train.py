@@ -73,8 +73,8 @@ def main():
         parser.error("--epochs must be at least 1")
     recipe = RECIPES[args.net]
     checkpoint = args.checkpoint or default_checkpoint(args.net, args.seed)
-    processes.join()
     try:
+        processes.join()
         recipe = replace(recipe, epochs=args.epochs or utils.get_epochs(recipe.epochs))
         result = train_network(args.net, recipe, args.seed, checkpoint)
     except (ValueError, OSError) as error:

@@ -15,6 +15,19 @@ from course.files import owning, replacing
 from utils import read_safely
 
 VERSION = 1
+# What a scheduler keeps from the first step to the last, and what only a scheduler changes in an optimizer.
+FIXED = [
+    "total_steps",
+    "base_lrs",
+    "step_size",
+    "gamma",
+    "milestones",
+    "T_max",
+    "eta_min",
+    "factor",
+    "patience",
+]
+SCHEDULED = ["lr", "momentum", "betas"]
 
 
 def seed_everything(seed, deterministic=False):
@@ -29,16 +42,18 @@ def seed_everything(seed, deterministic=False):
 
 def kept(history, total, path):
     """Like `history.epochs(total)`, but the run is saved after each epoch, and continued from the file."""
-    with owning(path) if processes.is_first() else contextlib.nullcontext():
+    with owning(path) if processes.is_first() else contextlib.nullcontext(lambda: True) as is_mine:
         if load(path, history):
             outlook = "continuing from there" if history.done < total else "nothing is left to do"
             print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
         else:
             save(path, history)  # a file that cannot be written is noticed now
         for epoch in history.epochs(total):
-            yield epoch
-            if history.done == epoch:  # else history.epochs says what is missing
-                save(path, history)
+            try:
+                yield epoch
+            finally:  # also if the loop is left with `break`
+                if history.done == epoch and is_mine():
+                    save(path, history)
 
 
 def save(path, history):
@@ -103,21 +118,31 @@ def _check(path, state, network, optimizer, scheduler):
     if _shapes(state["model"]) != _shapes(network.state_dict()):
         raise ValueError(f"the weights in {path} do not fit this {name}: its layers have other sizes")
     theirs, ours = state["scheduler"] or {}, scheduler.state_dict() if scheduler else {}
-    steps = [each.get("total_steps") for each in (theirs, ours)]
     difference = None
     if state["optimizer"] != type(optimizer).__name__:
-        difference = f"with the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
+        difference = f"the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
     elif theirs.keys() != ours.keys():
-        difference = "with another scheduler"
-    elif steps[0] != steps[1]:
-        difference = (
-            f"of {steps[0]:,} steps instead of {steps[1]:,} (see EPOCHS, SMOKE_TEST and the batch size)"
-        )
+        difference = "another scheduler"
+    else:
+        for name, (before, now) in _settings(state["optimizer_state"], optimizer.state_dict(), theirs, ours):
+            if before != now:
+                difference = f"{name} {before} instead of {now}"
+                difference += " (see EPOCHS, SMOKE_TEST and the batch size)" * (name == "total_steps")
+                break
     if difference:
         raise ValueError(
-            f"{path} belongs to a training run {difference}: "
+            f"{path} belongs to a training run with {difference}: "
             "delete it to start over, choose another file, or use the same settings"
         )
+
+
+def _settings(optimizer_before, optimizer_now, scheduler_before, scheduler_now):
+    """The settings that stay the same during a training run, as (name, (before, now))."""
+    for name in FIXED:
+        yield name, (scheduler_before.get(name), scheduler_now.get(name))
+    for before, now in zip(optimizer_before["param_groups"], optimizer_now["param_groups"]):
+        for name in before.keys() - {"params", *(SCHEDULED if scheduler_now else [])}:
+            yield name, (before[name], now.get(name))
 
 
 def _shapes(weights):

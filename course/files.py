@@ -6,7 +6,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file is not locked
+except ImportError:  # Windows
     fcntl = None
 
 _owners = {}  # the files that this process owns, and the block that took each last
@@ -40,12 +40,13 @@ def owning(path):
     """Keep other processes from writing a file until the block ends; refuse it if one of them owns it.
 
     Within one process the last block counts: a notebook may run a loop again that was interrupted.
+    The block gets a function that says whether it is still the last one.
     """
     path, block = Path(path).absolute(), object()
     lock, _ = _owners.get(path, (None, None))
     _owners[path] = lock or _lock(path), block
     try:
-        yield
+        yield lambda: _owners.get(path, (None, None))[1] is block
     finally:
         lock, last = _owners.get(path, (None, None))
         if last is block:
@@ -57,12 +58,14 @@ def owning(path):
 
 def _lock(path):
     """An open file that stands for `path`, locked; None where files cannot be locked."""
+    if fcntl is None:
+        return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path.with_name(f".{path.name}.lock"), "w")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ValueError(f"another process is writing {path}: wait for it, or choose another file") from None
-    except (OSError, AttributeError):  # a read-only folder, a file system without locks, Windows
+    except OSError:  # a read-only folder, a file system without locks
         return None
     return file

@@ -114,6 +114,7 @@ class _Recorder(TorchFunctionMode):
         elif kind == "linear":  # every output depends on every number of the layer before
             kernel = before.size
         reach = (kernel - 1) * dilation
+        padding = {"same": reach // 2, "valid": 0}.get(padding, padding)
         self.layers.append(
             Layer(
                 name,
@@ -195,11 +196,6 @@ def _convolutions(model):
     return found
 
 
-def first_convolution(model):
-    """The layer that sees the digit itself."""
-    return next(iter(_convolutions(model).values()))
-
-
 def plot_filters(model, save=None):
     """Draw the filters of the first convolution: positive weights in red, negative weights in blue."""
     name, layer = next(iter(_convolutions(model).items()))
@@ -221,12 +217,12 @@ def _as_batch(image):
 
 
 @contextlib.contextmanager
-def _watching(layers):
-    """Collect the outputs of some layers, by name, during a forward pass."""
+def watching(model):
+    """Collect the outputs of all convolutions, by name, in the order in which they run."""
     outputs = {}
     hooks = [
         layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
-        for name, layer in layers.items()
+        for name, layer in _convolutions(model).items()
     ]
     try:
         yield outputs
@@ -238,8 +234,7 @@ def _watching(layers):
 def plot_feature_maps(model, image, maps=8, save=None):
     """Draw a digit on its way through the network: the first maps of every convolution."""
     still = copy.deepcopy(model).cpu().eval()
-    layers = _convolutions(still)
-    with torch.no_grad(), _watching(layers) as outputs:
+    with torch.no_grad(), watching(still) as outputs:
         still(_as_batch(image))
     size = maps, 1.15 * len(outputs)
     figure, axes = plt.subplots(len(outputs), maps, figsize=size, squeeze=False, layout="constrained")
@@ -261,10 +256,12 @@ def heat_map(model, image, digit):
     """
     # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
     still = copy.deepcopy(model).cpu().double().eval()
-    convolutions = _convolutions(still)
-    last = [name for name, layer in convolutions.items() if layer.kernel_size != (1, 1)][-1]
-    with torch.enable_grad(), _watching({last: convolutions[last]}) as outputs:
+    with torch.enable_grad(), watching(still) as outputs:
         scores = still(_as_batch(image).double())
+        wide = [name for name in outputs if still.get_submodule(name).kernel_size != (1, 1)]
+        if not wide:
+            raise ValueError(f"{type(model).__name__} has only 1×1 convolutions, and they have no heat map")
+        last = wide[-1]
         (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
     maps = outputs[last].detach().relu()
     heat = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()

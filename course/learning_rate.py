@@ -6,9 +6,8 @@ import statistics
 
 import matplotlib.pyplot as plt
 from torch import optim
-from tqdm import tqdm
 
-from utils import check_labels, fast, show_figure
+from utils import GetCorrectPredCount, Tally, fast, show_figure
 
 __all__ = ["learning_rate_test", "plot_learning_rates"]
 
@@ -25,25 +24,37 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
         )
     trial = copy.deepcopy(model).train()
     optimizer = optim.SGD(trial.parameters(), lr=lowest, momentum=0.9)
-    epochs = itertools.repeat(train_loader, steps)  # one epoch may be too short
-    batches = itertools.islice(itertools.chain.from_iterable(epochs), steps)
     rates, losses = [], []
-    with fast(trial, device):
-        for data, target in tqdm(batches, total=steps):
+    batches = Repeated(train_loader, steps)
+    with Tally(trial, batches, device, criterion, optimizer) as tally, fast(trial, device):
+        for data, target in tally:
             rates.append(lowest * (highest / lowest) ** (len(rates) / (steps - 1)))
             optimizer.param_groups[0]["lr"] = rates[-1]
             optimizer.zero_grad()
-            prediction, target = trial(data.to(device)), target.to(device)
-            check_labels(target, prediction)
+            prediction = trial(data)
+            correct = GetCorrectPredCount(prediction, target)
             loss = criterion(prediction, target)
             losses.append(loss.item())
-            if not losses[-1] < 2 * losses[0]:  # true for nan, too
+            if len(losses) > 1 and not losses[-1] < 2 * losses[0]:  # true for nan, too
                 break
+            tally.add(loss, correct, prediction)
             loss.backward()
             optimizer.step()
-    if not losses:
-        raise ValueError("the loader is empty: it holds no digits to train on")
     return rates, losses
+
+
+class Repeated:
+    """So many batches of a loader, which starts over when it ends: one epoch may be too short."""
+
+    def __init__(self, loader, steps):
+        self.loader, self.steps = loader, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __iter__(self):
+        epochs = itertools.repeat(self.loader, self.steps)
+        return itertools.islice(itertools.chain.from_iterable(epochs), self.steps)
 
 
 def plot_learning_rates(rates, losses, chosen=None, save=None):

@@ -18,9 +18,8 @@ __all__ = [
     "get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation", "leave_out",
 ]  # fmt: skip
 
-FAR_BELOW = (
-    2  # points below the best: such a row is shown as text at the edge, so that it does not stretch the axis
-)
+# So many points below the best, a row is shown as text at the edge, so that it does not stretch the axis.
+FAR_BELOW = 2
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
 
@@ -38,10 +37,8 @@ def get_measurements():
     for path in RESULTS.glob("accuracy-*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         network, _, recipe = record["network"].partition("-")
-        if record.get("data", "MNIST") != "MNIST" or recipe.startswith(
-            "plain"
-        ):  # other digits, or lesson 5's recipe
-            continue
+        if record.get("data", "MNIST") != "MNIST" or recipe.startswith("plain"):
+            continue  # other digits, or lesson 5's recipe
         ours.append(
             {
                 "network": network,

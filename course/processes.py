@@ -22,6 +22,8 @@ def join():
     is_cuda = utils.device.type == "cuda"
     if is_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    elif utils.device.type == "mps":
+        raise ValueError("several processes cannot share Apple's MPS: set DEVICE=cpu")
     store, number, count = next(torch.distributed.rendezvous("env://"))
     # Each attempt has its own place in the store: there, it cannot meet workers that have died.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

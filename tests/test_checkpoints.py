@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import utils
 from course import checkpoints, files
-from course.checkpoints import kept, seed_everything
+from course.checkpoints import kept, load, seed_everything
 from model import Net, NetGAP, NetMini
 
 # A process that never used several threads may fork, so each training run starts without importing again.
@@ -285,9 +285,75 @@ def test_a_schedule_of_another_length_is_refused(digits, tmp_path):
         history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=steps)
         if epochs == 1:
             run(tmp_path / "a.pt", epochs)
-    with pytest.raises(ValueError, match=r"run of 2,000 steps instead of 3,000 \(see EPOCHS, SMOKE_TEST and"):
+    with pytest.raises(ValueError, match=r"total_steps 2000 instead of 3000 \(see EPOCHS, SMOKE_TEST and"):
         run(tmp_path / "a.pt", epochs)
     assert history.done == 0
+
+
+STEPS = optim.lr_scheduler.StepLR
+
+
+@pytest.mark.parametrize(
+    ("difference", "scheduler", "named"),
+    [
+        ("step_size 15 instead of 1", lambda optimizer: STEPS(optimizer, 1), {}),
+        ("gamma 0.1 instead of 0.5", lambda optimizer: STEPS(optimizer, 15, gamma=0.5), {}),
+        (r"base_lrs \[0.1\] instead of \[0.5\]", lambda optimizer: STEPS(optimizer, 15), {"lr": 0.5}),
+        ("weight_decay 0 instead of 0.1", lambda optimizer: STEPS(optimizer, 15), {"weight_decay": 0.1}),
+        (None, lambda optimizer: STEPS(optimizer, 15), {}),
+    ],
+)
+def test_other_settings_are_refused(difference, scheduler, named, digits, tmp_path):
+    """Else the old settings would be used, and the result would be shown as that of the new ones."""
+    path = tmp_path / "a.pt"
+    history, run = training(digits)
+    history.optimizer = optim.SGD(history.model.parameters(), lr=0.1)
+    history.scheduler = STEPS(history.optimizer, 15)
+    run(path, 1)
+    history, run = training(digits)
+    history.optimizer = optim.SGD(history.model.parameters(), **{"lr": 0.1} | named)
+    history.scheduler = scheduler(history.optimizer)
+    if difference:
+        with pytest.raises(ValueError, match=f"run with {difference}: delete it to start over"):
+            run(path, 2)
+    else:
+        run(path, 2)
+    assert history.done == (0 if difference else 2)
+
+
+def test_another_rate_without_a_scheduler_is_refused(digits, tmp_path):
+    for rate in [0.1, 0.2]:
+        history, run = training(digits)
+        history.optimizer, history.scheduler = optim.SGD(history.model.parameters(), lr=rate), None
+        if rate == 0.1:
+            run(tmp_path / "a.pt", 1)
+    with pytest.raises(ValueError, match="run with lr 0.1 instead of 0.2: "):
+        run(tmp_path / "a.pt", 2)
+
+
+def test_a_loop_that_ends_early_is_saved(digits, tmp_path):
+    history, _ = training(digits)
+    for _ in kept(history, 5, tmp_path / "a.pt"):
+        history.add((50.0, 1.0), (60.0, 0.9))
+        if history.done == 2:
+            break
+    again, _ = training(digits)
+    assert load(tmp_path / "a.pt", again) and again.done == 2
+
+
+def test_an_old_loop_cannot_save_over_a_new_one(digits, tmp_path):
+    """It may still exist when the same loop is run again, and end much later."""
+    path = tmp_path / "a.pt"
+    history, _ = training(digits)
+    old = kept(history, 5, path)
+    next(old)
+    for _ in kept(history, 5, path):
+        history.add((50.0, 1.0), (60.0, 0.9))
+        before = path.read_bytes()
+        if history.done == 1:
+            old.close()
+            assert path.read_bytes() == before
+            break
 
 
 @pytest.mark.parametrize("harm", [truncated, flipped, evil, no_dictionary])

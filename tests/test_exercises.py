@@ -2,6 +2,7 @@
 """Every check accepts the right answer, and rejects common mistakes with a reason."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
+import utils
 from course import exercises
 from course.exercises import *
 from model import Net, NetGAP, NetMini
@@ -276,6 +278,23 @@ def test_wrong_answers_get_a_reason(check, answers, named, reason, capsys):
     check(*answers, **named)
     line = printed(capsys)
     assert line.startswith("✗ ") and reason in line and "\n" not in line
+
+
+def fails_in_a_library(image):
+    return statistics.mean([])
+
+
+def fails_in_the_course(images, labels):
+    return utils.Digits(images.float(), labels), None
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"), [(check_shift, fails_in_a_library), (check_data_set, fails_in_the_course)]
+)
+def test_a_mistake_is_found_in_the_learners_own_line(check, answer, capsys):
+    check(answer)
+    line = answer.__code__.co_firstlineno + 1
+    assert f"your code stopped in line {line} (return " in printed(capsys)
 
 
 def test_gradients_where_w5_is_changed(capsys):

@@ -11,6 +11,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 
 import utils
+from course.checkpoints import kept
 from course.film import TrainingFilm
 from model import NetMini
 
@@ -119,7 +120,7 @@ def test_its_still_picture_shows_this_training(filmed, digits):
 def test_its_page_gets_all_numbers_as_bytes(filmed, digits):
     film, model, _ = filmed
     assert set(film.state()) == {
-        *("filters", "maps", "digit", "sizes", "answers", "changes", "curves", "measured_on")
+        *("filters", "maps", "digit", "sizes", "answers", "changes", "curves", "measured_on", "start")
     }
 
     def last(name, *shape):
@@ -173,3 +174,47 @@ def test_its_still_picture_shows_four_of_ten_frames(digits, monkeypatch):
     assert all(ax.images[0].get_clim() == pytest.approx((-0.01, 0.01)) for ax in figure.axes), "one scale"
     assert max(film.maps) == max(film.filters) == 255, "the largest number, however small, is the brightest"
     assert figure.axes[0].images[0].get_array().shape == (9, 33), "two rows of 3×3 filters, eight in a row"
+
+
+def test_a_training_that_is_continued_from_a_file_shows_its_own_epochs(digits, tmp_path):
+    def training():
+        model = NetMini()
+        history = utils.History(model, optim.SGD(model.parameters(), lr=0.1))
+        return model, history, TrainingFilm(history, digits[3][0])
+
+    for total in [2, 4]:
+        model, history, film = training()
+        for epoch in film.record(kept(history, total, tmp_path / "a.pt")):
+            nn.init.constant_(model.block1[0].weight, epoch)
+            history.add((50.0 + epoch, 1.0), (60.0 + epoch, 0.9))
+    assert film.start == 2 and film.curves["test_acc"] == [63.0, 64.0] and len(film.answers) == 3
+    shown = torch.frombuffer(bytearray(film.filters), dtype=torch.uint8).view(3, -1)[:, 0].tolist()
+    assert shown == [128 + round(127 * epoch / 4) for epoch in (2, 3, 4)]
+
+
+class Pooled(nn.Module):
+    """Its first convolution does not see the digit itself."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 8, 3), nn.Linear(8 * 12 * 12, classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(nn.functional.max_pool2d(x, 2)).flatten(1))
+
+
+def test_its_maps_are_those_of_the_network(digits):
+    model = Pooled()
+    history = utils.History(model, optim.SGD(model.parameters(), lr=0.1))
+    film = TrainingFilm(history, digits[3][0])
+    for _ in film.record(history.epochs(1)):
+        history.add((50.0, 1.0), (60.0, 0.9))
+    assert film.sizes["maps"] == [8, 12, 12]
+    maps = model.conv(nn.functional.max_pool2d(digits[3][0][None], 2))[0].relu()
+    shown = torch.frombuffer(bytearray(film.maps), dtype=torch.uint8).view(2, 8, 12, 12)[1]
+    torch.testing.assert_close(shown.float(), (255 * maps / maps.max()).detach(), atol=0.51, rtol=0)
+
+
+def test_a_network_with_other_answers_is_refused_before_the_training(digits):
+    with pytest.raises(ValueError, match=r"shows ten probabilities; this network returns \[1, 5\]"):
+        TrainingFilm(utils.History(Pooled(5), None), digits[0][0])

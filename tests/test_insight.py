@@ -96,6 +96,15 @@ def test_dilation_and_stride():
     assert (second.field, second.jump) == (9, 2)
 
 
+@pytest.mark.parametrize(("padding", "start"), [("same", -2), ("valid", 0)])
+def test_padding_may_have_a_name(padding, start):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, dilation=2, padding=padding), nn.Flatten(), nn.LazyLinear(10))
+    model(torch.zeros(1, 1, 28, 28))
+    first, _ = insight.receptive_fields(model)
+    assert (first.field, first.start) == (5, start)
+    assert insight.heat_map(model, torch.rand(1, 28, 28), 3).shape == (28, 28)
+
+
 class Functional(nn.Module):
     """Convolutions and pooling as function calls, with defaults, positions and names."""
 
@@ -334,3 +343,27 @@ def test_a_heat_map_under_no_grad():
     model, image = NetMini(), torch.rand(1, 28, 28)
     with torch.no_grad():
         assert torch.equal(insight.heat_map(model, image, 3), insight.heat_map(model, image, 3))
+
+
+class Leftover(NetMini):
+    """A network with a convolution that it never uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Conv2d(8, 8, 3)
+
+
+def test_a_layer_that_is_not_used_is_left_out(figures):
+    used, image = NetMini(), torch.rand(1, 28, 28)
+    model = Leftover()
+    model.load_state_dict(used.state_dict(), strict=False)
+    assert torch.equal(insight.heat_map(model, image, 3), insight.heat_map(used, image, 3))
+    insight.plot_feature_maps(model, image)
+    insight.plot_feature_maps(used, image)
+    assert len(figures[0].axes) == len(figures[1].axes)
+
+
+def test_a_heat_map_needs_a_filter_that_sees_a_neighbourhood():
+    model = nn.Sequential(nn.Conv2d(1, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="Sequential has only 1×1 convolutions"):
+        insight.heat_map(model, torch.rand(1, 28, 28), 3)

@@ -94,6 +94,18 @@ def test_learning_rate_test_refuses_wrong_labels(digits):
         learning_rate_test(model, "cpu", [(images, torch.arange(4) + 7)], F.cross_entropy)
 
 
+def test_learning_rate_test_refuses_what_training_refuses(digits):
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.zeros(4, 1, 28, 28)
+    labels = torch.arange(4)
+    with pytest.raises(TypeError, match="CrossEntropyLoss is only a class"):
+        learning_rate_test(model, "cpu", [(images, labels)], nn.CrossEntropyLoss)
+    with pytest.raises(ValueError, match="pixels that are nan"):
+        learning_rate_test(model, "cpu", [(images / 0, labels)], F.cross_entropy)
+    with pytest.raises(FloatingPointError, match="the loss became nan"):
+        learning_rate_test(model, "cpu", [(images, labels)], lambda *_: torch.tensor(float("nan")))
+    assert len(learning_rate_test(model, "cpu", [(images, labels.int())], F.cross_entropy, steps=3)[0]) == 3
+
+
 def test_learning_rate_test_refuses_an_empty_loader():
     with pytest.raises(ValueError, match="the loader is empty"):
         learning_rate_test(nn.Linear(1, 1), "cpu", [], F.nll_loss)

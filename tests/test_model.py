@@ -146,6 +146,11 @@ def test_wrong_input_is_explained_in_one_sentence(Network, images, error, given,
     assert given in message and expected in message and "\n" not in message
 
 
+def test_replicas_have_no_parameters_of_their_own():
+    """Those that nn.DataParallel makes, for a machine with several GPUs."""
+    networks.check_images(torch.zeros(2, 1, 28, 28), torch.nn.Module())
+
+
 @pytest.mark.slow
 def test_model_works_copied_alone_into_an_empty_folder(tmp_path):
     shutil.copy(MODEL_PY, tmp_path)

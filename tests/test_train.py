@@ -90,7 +90,7 @@ def test_the_same_command_continues(command):
     assert "NetMini: epochs 1, peak 0.2, " in first and "Test set:" not in first, "one line for each epoch"
     assert "holds 1 of 1 epochs: nothing is left to do" in command("--epochs", "1")
     with pytest.raises(
-        SystemExit, match=r"run of \d+ steps instead of \d+ \(see EPOCHS, .*delete it to start"
+        SystemExit, match=r"total_steps \d+ instead of \d+ \(see EPOCHS, .*delete it to start"
     ):
         command("--epochs", "2")
 

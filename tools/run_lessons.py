@@ -81,9 +81,9 @@ def unfinished(lesson, notebook, folder, reason):
 
 def keep(notebook, path):
     """Save a notebook, among the temporary files if need be; return where it is, or None if it is lost."""
-    for make_folder in (lambda: path.parent, tempfile.mkdtemp):
+    for is_temporary in (False, True):
         try:
-            place = Path(make_folder()) / path.name
+            place = (Path(tempfile.mkdtemp()) if is_temporary else path.parent) / path.name
             save(notebook, place)
             return place
         except OSError as error:

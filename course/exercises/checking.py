@@ -2,12 +2,18 @@
 
 import functools
 import math
+import sysconfig
 import traceback
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import utils
+
+# Where the code lives that is not the learner's.
+OTHERS = [Path(__file__).parent.parent, utils.__file__, sysconfig.get_path("stdlib")]
 
 
 class NotYet(Exception):
@@ -35,11 +41,12 @@ def check(function):
 
 
 def _place(error):
-    """Where in the learner's own code an error happened: not in this file, nor in a library."""
+    """Where in the learner's own code an error happened: not in the course's, nor in a library."""
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).parent != Path(__file__).parent and "site-packages" not in frame.filename
+        if not any(Path(frame.filename).is_relative_to(place) for place in OTHERS)
+        and not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)
     ]
     if not own:
         return ""

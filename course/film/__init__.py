@@ -16,7 +16,7 @@ import torch
 import traitlets
 from torchvision.utils import make_grid
 
-from course.insight import first_convolution
+from course.insight import watching
 from course.look import DigitWidget
 
 
@@ -37,42 +37,48 @@ class TrainingFilm(DigitWidget):
     changes = traitlets.List().tag(sync=True)  # of the filters in each epoch, in % of their size
     curves = traitlets.Dict().tag(sync=True)
     measured_on = traitlets.Unicode().tag(sync=True)
+    start = traitlets.Int().tag(sync=True)  # how many epochs were over before the first frame
 
     MAPS = 8
 
     def __init__(self, history, image):
         super().__init__()
-        first_convolution(history.model)  # a network without one is refused now, not after the training
-        self.history, self._frames, self._first = history, [], 0
+        self.history, self._frames = history, []
         self.image = image
+        self._look(self._frame())  # a network that it cannot show is refused now, not after the training
 
     def record(self, epochs):
         """Go through the epochs, and keep the network as it is before the first and after each of them."""
-        frames, first = [], self.history.done
+        frames = []
         try:
             for epoch in epochs:
-                frames = frames or [self._frame()]
+                if not frames:
+                    frames, start = [self._frame()], self.history.done
                 yield epoch
                 frames.append(self._frame())
         finally:  # also if the training is stopped
             if frames:
-                self._frames, self._first = frames, first
+                self._frames, self.start = frames, start
                 self._develop()
 
     def _frame(self):
         return copy.deepcopy(self.history.model).cpu().eval()
 
+    def _look(self, network):
+        """The filters of the first convolution, what they make of the digit, and the network's answer."""
+        with torch.no_grad(), watching(network) as outputs:
+            answer = network(self.image[None])
+        if answer.shape != (1, 10):
+            raise ValueError(f"a film shows ten probabilities; this network returns {list(answer.shape)}")
+        name, maps = next(iter(outputs.items()))
+        filters = network.get_submodule(name).weight.detach()[:, 0]
+        return filters, maps[0, : self.MAPS].relu(), answer.softmax(dim=1)[0].tolist()
+
     def _develop(self):
         """Compute what the page shows, from the networks that were kept."""
-        filters, maps, answers = [], [], []
-        for network in self._frames:
-            convolution = first_convolution(network)
-            with torch.no_grad():
-                answers.append(network(self.image[None]).softmax(dim=1)[0].tolist())
-                maps.append(convolution(self.image[None])[0, : self.MAPS].relu())
-            filters.append(convolution.weight.detach()[:, 0])
-        if not answers:
+        if not self._frames:
             return
+        filters, maps, answers = zip(*map(self._look, self._frames))
         filters, maps = torch.stack(filters), torch.stack(maps)
         with self.hold_sync():  # all of it reaches the page together
             self.sizes = {"filters": list(filters.shape[1:]), "maps": list(maps.shape[1:])}
@@ -84,8 +90,8 @@ class TrainingFilm(DigitWidget):
             steps = zip(filters, filters[1:])
             self.changes = [100 * ((new - old).norm() / old.norm()).item() for old, new in steps]
             self.measured_on = self.history.measured_on
-            self.curves = {name: values[self._first :] for name, values in self.history.curves.items()}
-            self.answers = answers
+            self.curves = {name: values[self.start :] for name, values in self.history.curves.items()}
+            self.answers = list(answers)
 
     def still(self):
         """Four frames side by side: the filters, and the network's answer."""
@@ -94,13 +100,12 @@ class TrainingFilm(DigitWidget):
         last = len(self._frames) - 1
         chosen = sorted({round(last * share) for share in (0, 0.1, 0.4, 1)})
         figure, axes = plt.subplots(1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained")
-        largest = max(first_convolution(network).weight.abs().max() for network in self._frames)
+        filters = torch.stack([self._look(network)[0] for network in self._frames])
         for ax, frame in zip(axes[0], chosen):
-            filters = first_convolution(self._frames[frame]).weight.detach()
-            sheet = make_grid(filters[:, :1], nrow=8, padding=1, pad_value=float("nan"))[0]
-            ax.imshow(sheet.numpy(), cmap="bwr", vmin=-largest, vmax=largest)
+            sheet = make_grid(filters[frame, :, None], nrow=8, padding=1, pad_value=float("nan"))[0]
+            ax.imshow(sheet.numpy(), cmap="bwr", vmin=-filters.abs().max(), vmax=filters.abs().max())
             answer = torch.tensor(self.answers[frame])
-            when = f"after epoch {frame}" if frame else "before training"
+            when = f"after epoch {self.start + frame}" if self.start + frame else "before training"
             ax.set_title(f"{when}:\na {answer.argmax()} ({answer.max():.0%})", fontsize=10)
             ax.axis("off")
         figure.suptitle("The filters of the first layer, and the answer", fontsize=11)
