@@ -95,7 +95,10 @@ function render({ model, el }) {
     }
     const [epoch, sizes, curves] = [Number(slider.value), model.get("sizes"), model.get("curves")];
     const start = model.get("start") ?? 0; // how many epochs were over before the first frame
-    const when = start + epoch === 0 ? "before training" : `after epoch ${start + epoch} of ${start + answers.length - 1}`;
+    const when =
+      start + epoch === 0
+        ? "before training"
+        : `after epoch ${start + epoch} of ${start + answers.length - 1}`;
     root.querySelector(".film-slider span").textContent = when;
     paint(filters, sheet(frame("filters", sizes.filters, epoch), sizes.filters, 8, colourOf));
     paint(maps, sheet(frame("maps", sizes.maps, epoch), sizes.maps, 4, greyOf));
@@ -115,9 +118,7 @@ function render({ model, el }) {
     first.textContent = `training${percent("train_acc")}`;
     second.textContent = `${model.get("measured_on")}${percent("test_acc")}`;
     const change =
-      epoch === 0
-        ? when
-        : `changed by ${model.get("changes")[epoch - 1].toFixed(1)} % in this epoch`;
+      epoch === 0 ? when : `changed by ${model.get("changes")[epoch - 1].toFixed(1)} % in this epoch`;
     root.querySelector(".film-change").textContent = `filters of the first layer, ${change}`;
     const best = Math.max(...answers[epoch]);
     for (const [n, row] of rows.entries()) {

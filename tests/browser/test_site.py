@@ -358,10 +358,11 @@ def test_a_network_that_cannot_be_loaded(visit):
     page.wait_for_function("document.querySelector('.live-choice span').textContent === ''")
 
 
-def test_a_widget_that_cannot_be_loaded_keeps_its_picture(browser, address):
+@pytest.mark.parametrize("missing", ["networks/*", "worker.js", "engine.js"])
+def test_a_widget_that_cannot_be_loaded_keeps_its_picture(browser, address, missing):
     with browser.new_context() as context:
         page = context.new_page()
-        page.route("**/networks/*", lambda route: route.abort())
+        page.route(f"**/{missing}", lambda route: route.abort())
         page.goto(address)
         page.get_by_text("This could not be loaded.").wait_for()
         assert page.locator(".live-pad img").is_visible()

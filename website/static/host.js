@@ -44,11 +44,17 @@ function ask(question, hear) {
   const id = ++asked;
   waiting.set(id, hear);
   worker.postMessage({ id, ...question });
+  return id;
 }
 
 function startWorker() {
   const started = new Worker(new URL("worker.js", HERE), { type: "module" });
   started.onmessage = ({ data }) => waiting.get(data.id)?.(data);
+  started.onerror = () => {
+    worker = undefined; // so that the next question starts another one
+    for (const hear of waiting.values()) hear({ error: "the worker could not be loaded" });
+    waiting.clear();
+  };
   return started;
 }
 
@@ -104,10 +110,12 @@ const BEHIND = {
   async pad({ network }) {
     const model = new Model({});
     let latest = null; // the drawing that was sent last
+    let question; // the number of the question about it
     function answerLatest() {
+      waiting.delete(question);
       const { content, drawing } = latest;
-      const question = { task: "read", network, drawing: new Uint8Array(drawing), side: content.size };
-      ask(question, ({ picture, probabilities }) => {
+      const task = { task: "read", network, drawing: new Uint8Array(drawing), side: content.size };
+      question = ask(task, ({ picture, probabilities }) => {
         if (picture) model.tell("msg:custom", { ...content, probabilities }, [new DataView(picture.buffer)]);
       });
     }
