@@ -3,7 +3,7 @@
     python -m benchmarks.speed --net NetGAP      images per second, evaluation, start, memory
     python -m benchmarks.speed --race            NetGAP's short recipe against a conventional training
 
-The ways take turns, each time in a process of its own; what counts is the ratio of their medians.
+The ways take turns, each time in a process of its own; what counts is their ratio.
 Each finished measurement is saved at once: after an interruption the same command continues there.
 Nothing else should run on the machine meanwhile. MNIST is downloaded if it is missing.
 """
