@@ -61,7 +61,6 @@ def get_device():
 device = get_device()
 
 # --- Data: MNIST, or the digits that a package ships where MNIST is unavailable ----------------
-
 MEAN, STD = 0.1307, 0.3081  # of all pixels of the 60,000 training images, scaled to 0 ... 1
 
 
@@ -508,12 +507,11 @@ def check_labels(labels, prediction):
 
 
 class Reshaping(torch.overrides.TorchFunctionMode):
-    """Lets a network use `view` whatever the order of its numbers in memory, as `reshape` does."""
+    """Lets a network use `view` whatever the order of its numbers in memory; slow, so only where needed."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.view and not kwargs and not isinstance(args[-1], torch.dtype):
-            function = torch.Tensor.reshape
-        return function(*args, **(kwargs or {}))
+        is_view = function is torch.Tensor.view and not kwargs and not isinstance(args[-1], torch.dtype)
+        return (torch.Tensor.reshape if is_view else function)(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
@@ -525,8 +523,10 @@ def fast(model, device):
         with contextlib.suppress(OSError, AttributeError, TypeError):  # only Linux has glibc
             libc = ctypes.CDLL("libc.so.6")
             libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # freed memory stays: this saves up to a third
+    codes = [getattr(f, "__code__", f) for m in model.modules() for f in (vars(type(m)) | vars(m)).values()]
+    has_view = any("view" in getattr(code, "co_names", ()) for code in codes)  # in any function of the model
     try:
-        with Reshaping() if is_usable else contextlib.nullcontext():
+        with Reshaping() if is_usable and has_view else contextlib.nullcontext():
             yield
     finally:
         if is_usable:

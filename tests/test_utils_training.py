@@ -215,6 +215,28 @@ def test_networks_with_view_learn_the_same_as_by_hand(capsys):
     torch.testing.assert_close(probabilities, ours(images).exp().detach(), rtol=1e-4, atol=1e-5)
 
 
+class Call(nn.Module):
+    """A layer that is any function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize("function", [lambda x: x.view(len(x), -1), Viewing(), torch.Tensor.clone])
+def test_view_is_allowed_wherever_a_network_uses_it(function):
+    if isinstance(function, nn.Module):
+        model = nn.Sequential(function)
+    else:
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), Call(function), nn.Flatten(), nn.Linear(4 * 26 * 26, 10))
+    with utils.fast(model, "cpu"):
+        assert (torch.overrides._get_current_function_mode() is None) == (function is torch.Tensor.clone)
+        assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
 def test_a_view_as_another_type_stays_a_view():
     numbers = torch.tensor([1.0, 2.0])
     with utils.Reshaping():
