@@ -47,8 +47,9 @@ site: $(READY) $(SITE)/ready  ## build the course's website in site/
 publish: $(READY)       ## point all links to your copy: make publish REPO=owner/name
 	$(VENV)/bin/python -m tools.publish $${REPO:+"$$REPO"}
 
-clean:                  ## remove everything that the other commands made, except the data
-	rm -rf $(VENV) $(SITE) runs site .pytest_cache .ruff_cache .hypothesis
+clean:                  ## remove what the other commands made, except the data and trained networks (runs/*.pt)
+	rm -rf $(VENV) $(SITE) site .pytest_cache .ruff_cache .hypothesis Backpropagation.xlsx
+	if [ -d runs ]; then find runs -mindepth 1 -maxdepth 1 ! -name "*.pt" -exec rm -rf {} +; fi
 
 # The last line of each makes sure that an interrupted installation is resumed.
 $(READY): requirements.txt

@@ -57,6 +57,9 @@ def parse():
     return args, parser
 
 
+NEEDS = {int: "a whole number, 1 or more", float: "a number, 0 or more", bool: "True or False"}
+
+
 def changed(recipe, changes):
     """The recipe with the changes of the command line; ValueError says what is wrong with them."""
     kinds = {field.name: field.type for field in fields(recipe)}
@@ -69,8 +72,10 @@ def changed(recipe, changes):
             value = kinds[name](given)
             if value != given or isinstance(given, bool) != isinstance(value, bool):  # 3.7 epochs
                 raise ValueError
+            if value < (kinds[name] is int):
+                raise ValueError
         except (ValueError, SyntaxError, TypeError):
-            raise ValueError(f"{text!r} is no value for {name}: it needs a {kinds[name].__name__}") from None
+            raise ValueError(f"{text!r} is no value for {name}: it needs {NEEDS[kinds[name]]}") from None
         recipe = replace(recipe, **{name: value})
     return recipe
 
@@ -99,7 +104,13 @@ def main():
     args, parser = parse()
     try:
         recipe = changed(RECIPES[args.net], args.change)
-        recipe = replace(recipe, epochs=utils.get_epochs(recipe.epochs))
+        epochs = utils.get_epochs(recipe.epochs)
+        if epochs != recipe.epochs and any(change.startswith("epochs=") for change in args.change):
+            raise ValueError(
+                "--change epochs, and EPOCHS or SMOKE_TEST, contradict each other: leave one out"
+            )
+        recipe = replace(recipe, epochs=epochs)
+        recipe.augmentation()
     except ValueError as error:
         parser.error(str(error))
     train_loader, test_loader = training.loaders(recipe, args.validate)

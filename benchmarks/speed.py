@@ -10,6 +10,7 @@ Nothing else should run on the machine meanwhile. MNIST is downloaded if it is m
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -41,7 +42,7 @@ class Watch:
         return self.batches
 
     def __iter__(self):
-        batches = iter(self.loader)
+        batches = itertools.chain.from_iterable(itertools.repeat(self.loader))  # one epoch may be too short
         self.asked = []
         for _ in range(self.batches):
             self.asked.append(time.time())

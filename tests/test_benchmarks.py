@@ -183,13 +183,30 @@ def test_a_recipe_reaches_every_epoch(monkeypatch):
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--change", "peak=0.2"], "--change needs --validate"),
         (["--validate", "--change", "speed=2"], "a recipe has no 'speed': choose from epochs, peak"),
-        (["--validate", "--change", "epochs=many"], "'many' is no value for epochs: it needs a int"),
+        (["--validate", "--change", "epochs=many"], "'many' is no value for epochs: it needs a whole"),
+        (
+            ["--validate", "--change", "batch_size=0"],
+            "'0' is no value for batch_size: it needs a whole number, 1",
+        ),
+        (
+            ["--validate", "--change", "peak=-0.1"],
+            "'-0.1' is no value for peak: it needs a number, 0 or more",
+        ),
+        (["--validate", "--change", "half_precision=2"], "'2' is no value for half_precision: it needs True"),
+        (["--validate", "--change", "zoom=2"], "zoom < 1"),
     ],
 )
 def test_wrong_arguments(command, capsys, arguments, sentence):
     with pytest.raises(SystemExit):
         command("--net", "NetMini", *arguments)
     assert sentence in capsys.readouterr().err
+
+
+def test_the_number_of_epochs_has_one_source(command, capsys, monkeypatch):
+    monkeypatch.setenv("EPOCHS", "1")
+    with pytest.raises(SystemExit):
+        command("--net", "NetMini", "--validate", "--change", "epochs=3")
+    assert "contradict each other" in capsys.readouterr().err
 
 
 def test_average_of_the_weights_is_what_is_measured(made_up_digits):
@@ -234,6 +251,7 @@ def test_the_watch_notes_when_each_batch_is_asked_for():
         time.sleep(0.01)
     steps = [after - before for before, after in zip(watch.asked, watch.asked[1:])]
     assert len(steps) == 5 and min(steps) >= 0.009
+    assert list(speed.Watch([1, 2], 5)) == [1, 2, 1, 2, 1], "it starts over where digits are few"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

@@ -112,6 +112,12 @@ def one_cycle_but(odd, share):
     return lambda step, steps, peak: share * peak if step == odd else one_cycle(step, steps, peak)
 
 
+def warm_up(step, steps, peak):
+    """Up within a tenth of the steps, then down in a straight line."""
+    top = steps // 10
+    return peak * ((step + 1) / (top + 1) if step < top else (steps - step) / (steps - top))
+
+
 def bias_gradients(weights, biases):
     w = weights
 
@@ -138,6 +144,15 @@ class Small(nn.Module):
         return F.log_softmax(x, dim=1) if self.probabilities else x
 
 
+class Unfinished(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 5)
+
+    def forward(self, x):
+        return ...
+
+
 def batch_norm_in_place(x):
     x -= x.mean((0, 2, 3), keepdim=True)
     x /= x.std((0, 2, 3), keepdim=True)
@@ -149,6 +164,7 @@ RIGHT = [
     (check_parameters, [], {"conv2": 64 * (32 * 25 + 1), "fc1": 100 * 4097}),
     (check_convolution, [], {"middle": 7, "width": 3}),
     (check_accuracy, [accuracy], {}),
+    (check_accuracy, [lambda *given: round(float(accuracy(*given)), 1)], {}),
     (check_shift, [shift], {}),
     (check_data_set, [data_set], {}),
     (check_small_network, [NetGAP], {}),
@@ -157,10 +173,14 @@ RIGHT = [
     (check_logit_gradients, [logit_gradients], {}),
     (check_step, [step], {}),
     (check_bias_gradients, [bias_gradients], {}),
+    (check_bias_gradients, [lambda *given: [round(slope, 6) for slope in bias_gradients(*given)]], {}),
     (check_receptive_field, [], {"NetFC_conv4": 14, "NetGAP_last": 22}),
     (check_batch_norm, [batch_norm], {}),
+    (check_batch_norm, [lambda x: batch_norm(x.double())], {}),
+    (check_batch_norm, [lambda x: batch_norm(x).numpy()], {}),
     (check_batch_norm, [batch_norm_in_place], {}),
     (check_one_cycle, [one_cycle], {}),
+    (check_one_cycle, [warm_up], {}),
     (check_tiny_network, [NetMini], {}),
     (check_tiny_network, [NetMini()], {}),
     (check_tiny_network, [Small(more=7999 - 286)], {}),
@@ -253,14 +273,21 @@ WRONG = [
     (check_batch_norm, [lambda x: x], {}, "three of the four"),
     (check_batch_norm, [lambda x: batch_norm(x)[0]], {}, "stay [4, 3, 5, 5], but it became [3, 5, 5]"),
     (check_one_cycle, [lambda step, steps, peak: ...], {}, "returns nothing yet"),
-    (check_one_cycle, [lambda step, steps, peak: one_cycle(step, steps, 0.1)], {}, "ten times"),
-    (check_one_cycle, [lambda step, steps, peak: peak], {}, "not at once"),
+    (
+        check_one_cycle,
+        [lambda step, steps, peak: one_cycle(step, steps, 0.1)],
+        {},
+        "peak of 1.0, the largest",
+    ),
+    (check_one_cycle, [lambda step, steps, peak: one_cycle(step, 100, peak)], {}, "with 250 steps"),
+    (check_one_cycle, [lambda step, steps, peak: peak], {}, "should be much smaller than the peak"),
     (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
-    (check_one_cycle, [lambda *given: 0.5 * one_cycle(*given)], {}, "0.0500, but it should be the peak, 0.1"),
-    (check_one_cycle, [one_cycle_but(0, 0.6)], {}, "the first rate should be much smaller"),
-    (check_one_cycle, [one_cycle_but(99, 0.06)], {}, "the last rate should be almost zero"),
+    (check_one_cycle, [lambda *given: 0.5 * one_cycle(*given)], {}, "0.0500, but it should be the peak"),
+    (check_one_cycle, [one_cycle_but(0, 0.6)], {}, "the first rate is 0.0600: it should be much smaller"),
+    (check_one_cycle, [one_cycle_but(99, 0.06)], {}, "the last rate is 0.0060: it should be almost zero"),
     (check_one_cycle, [one_cycle_but(20, 0.1)], {}, "only rise up to the peak"),
     (check_one_cycle, [one_cycle_but(80, 0.9)], {}, "only fall after it"),
+    (check_tiny_network, [Unfinished], {}, "your function returns nothing yet"),
     (check_tiny_network, [NetGAP], {}, "17,466 parameters, but must have fewer than 8,000"),
 ]
 

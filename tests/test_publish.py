@@ -48,6 +48,14 @@ def test_all_places_agree_here():
     assert links(HERE) == {name: count * [publish.current()] for name, count in LINKS.items()}
 
 
+def test_files_with_the_line_endings_of_windows_follow_too(course):
+    for path in course.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    for new in ["ann/course", "bob/course"]:
+        assert publish.publish(new, course) == LINKS and publish.current(course) == new
+    assert b"\n" not in (course / "pyproject.toml").read_bytes().replace(b"\r\n", b"")
+
+
 def test_all_places_follow_again_and_again(course):
     before = {name: (course / name).read_bytes() for name in publish.PLACES}
     old = publish.current(course)

@@ -297,11 +297,12 @@ def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys, mai
 
 
 @pytest.mark.parametrize(
-    ("option", "smoke", "kept"), [("--in-place", "0", True), ("--in-place", "1", False), ("S5", "0", False)]
+    ("option", "smoke", "kept"), [("--in-place", "0", True), ("S5", "1", False), ("S5", "0", False)]
 )
 def test_the_website_gets_the_film_of_a_real_run_in_place(
     tmp_path, monkeypatch, capsys, main_of, option, smoke, kept
 ):
+    monkeypatch.setattr("utils.why_no_mnist", lambda root: None)
     notebook = nbformat.v4.new_notebook()
     monkeypatch.setattr(run_lessons, "HERE", tmp_path)
     monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], {"answers": [1]}))
@@ -316,3 +317,12 @@ def test_the_website_gets_the_film_of_a_real_run_in_place(
     assert film.exists() == kept and (not kept or film.read_text() == '{"answers": [1]}\n')
     assert (tmp_path / ("S5.ipynb" if option == "--in-place" else "runs/S5.ipynb")).is_file()
     assert "Net (S5)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("smoke", "reason"), [("1", None), ("0", "no mirror answers")])
+def test_saved_notebooks_are_replaced_by_a_full_run_on_mnist_only(monkeypatch, main_of, smoke, reason):
+    monkeypatch.setenv("SMOKE_TEST", smoke)
+    monkeypatch.setattr("utils.why_no_mnist", lambda root: reason)
+    monkeypatch.setattr(run_lessons, "run_notebook", None)
+    with pytest.raises(SystemExit, match="full run on MNIST: without it, leave out --in-place"):
+        main_of("S5", "--in-place")

@@ -147,11 +147,18 @@ def test_each_picture_says_what_it_shows(lesson):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("website") / "copy"
-    folder.mkdir()
+    (folder / "_static" / "networks").mkdir(parents=True)
     (folder / "S4.ipynb").write_text("of an earlier copy")
     build.build(folder)
     assert not (folder / "S4.ipynb").exists()
     return folder
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit, match="holds something else"):
+        build.build(tmp_path)
+    assert (tmp_path / "mine.txt").exists()
 
 
 def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):

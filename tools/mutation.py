@@ -72,10 +72,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="how many changes (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="seed for the choice (default: 1)")
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "runs" / "mutation.json", help="file for the results"
-    )
+    parser.add_argument("--out", type=Path, help="file for the results (default: runs/mutation-SEED.json)")
     args = parser.parse_args()
+    args.out = args.out or HERE / "runs" / f"mutation-{args.seed}.json"
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
@@ -83,6 +82,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "course")
         shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns(".venv*", "runs", "site", "data", ".git"))
+        if is_noticed(copy, ["tests"]):
+            sys.exit("The quick tests fail without any change, or take too long: then they notice nothing.")
         for path, name, occurrence in sample(args.count, args.seed)[len(results) :]:
             code = (HERE / path).read_text(encoding="utf-8")
             changed = mutate_code(code, plugins.get_operator(name)(), occurrence)

@@ -146,6 +146,8 @@ def main():
         utils.get_epochs(1)
     except ValueError as error:
         sys.exit(str(error))
+    if args.in_place and (utils.is_smoke_test() or utils.why_no_mnist(utils.get_root())):
+        sys.exit("The saved notebooks show a full run on MNIST: without it, leave out --in-place.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # fail now, not after half an hour
@@ -173,7 +175,7 @@ def main():
                     else f"{lesson}.ipynb is lost"
                 )
                 raise Unfinished(f"Free some space; {where}.")
-            if film and args.in_place and not utils.is_smoke_test():
+            if film and args.in_place:
                 write_text(HERE / "website" / "film.json", json.dumps(film) + "\n")
     except Unfinished as stop:
         if results:

@@ -74,7 +74,7 @@ def check_bias_gradients(function):
     if given.shape != (4,):
         raise NotYet("your function should return four gradients, for the biases of h1, h2, o1 and o2")
     for name, ours, right in zip(["h1", "h2", "o1", "o2"], given.tolist(), biases.grad.tolist()):
-        if not math.isclose(ours, right, rel_tol=1e-6):
+        if not math.isclose(ours, right, rel_tol=1e-3):
             raise NotYet(
                 f"the gradient of {name}'s bias is not {ours:.6f}: how fast does the sum grow with it?"
             )
@@ -97,7 +97,7 @@ def check_receptive_field(**fields):
 def check_batch_norm(function):
     """`function(x)` is the first half of batch norm: each map gets mean 0 and standard deviation 1."""
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 2
-    result = tensor_from(function, x.clone())
+    result = tensor_from(function, x.clone()).float()
     if result.shape != x.shape:
         raise NotYet(f"the shape should stay {list(x.shape)}, but it became {list(result.shape)}")
     if torch.allclose(result, F.batch_norm(x, None, None, training=True), atol=2e-2):
@@ -122,28 +122,23 @@ def check_batch_norm(function):
 @check
 def check_one_cycle(function):
     """`function(step, steps, peak)` is a learning rate that rises to the peak, then falls to almost zero."""
-    steps, peak = 100, 0.1
-    if function(0, steps, peak) in (None, ...):
+    if function(0, 100, 0.1) in (None, ...):
         raise NotYet("your function returns nothing yet")
-    rates = [float(function(step, steps, peak)) for step in range(steps)]
-    if not math.isclose(
-        max(float(function(step, steps, 10 * peak)) for step in range(steps)), 10 * max(rates), rel_tol=0.01
-    ):
-        raise NotYet("a peak that is ten times as high should give rates that are ten times as high")
-    top = rates.index(max(rates))
-    if not math.isclose(max(rates), peak, rel_tol=0.05):
-        raise NotYet(f"the largest rate is {max(rates):.4f}, but it should be the peak, {peak}")
-    if not 15 <= top <= 50:
-        raise NotYet(
-            f"the peak comes at step {top} of {steps}: it should come within the first half, but not at once"
-        )
-    if rates[0] > peak / 5:
-        raise NotYet("the first rate should be much smaller than the peak")
-    if rates[-1] > peak / 20:
-        raise NotYet("the last rate should be almost zero")
-    rising, falling = rates[: top + 1], rates[top:]
-    if rising != sorted(rising) or falling != sorted(falling, reverse=True):
-        raise NotYet("the rate should only rise up to the peak, and only fall after it")
+    for steps, peak in [(100, 0.1), (100, 1.0), (250, 0.1)]:
+        rates = [float(function(step, steps, peak)) for step in range(steps)]
+        top = rates.index(max(rates))
+        given = f"with {steps} steps and a peak of {peak}, "
+        if not math.isclose(max(rates), peak, rel_tol=0.05):
+            raise NotYet(f"{given}the largest rate is {max(rates):.4f}, but it should be the peak")
+        if rates[0] > peak / 5:
+            raise NotYet(f"{given}the first rate is {rates[0]:.4f}: it should be much smaller than the peak")
+        if top > steps / 2:
+            raise NotYet(f"{given}the peak comes at step {top}: it should come within the first half")
+        if rates[-1] > peak / 20:
+            raise NotYet(f"{given}the last rate is {rates[-1]:.4f}: it should be almost zero")
+        rising, falling = rates[: top + 1], rates[top:]
+        if rising != sorted(rising) or falling != sorted(falling, reverse=True):
+            raise NotYet(f"{given}the rate should only rise up to the peak, and only fall after it")
 
 
 @check

@@ -185,7 +185,7 @@ function words(how, layer, before, from) {
       const all = how.parts.length;
       const others =
         all === 1
-          ? `The nine products add up to ${show(part.sum)}.`.replace("nine", String(layer.kernel ** 2))
+          ? `The ${layer.kernel ** 2} products add up to ${show(part.sum)}.`
           : `Input map ${from + 1}, from ${before.name}, contributes ${show(part.sum)}; all ${all} input maps together ${show(how.result - how.bias)}.`;
       const title = all === 1 ? "what the cell sees" : `in input map ${from + 1}`;
       const product = (sign, rows, text) =>
@@ -308,7 +308,8 @@ function render({ model, el }) {
     if (!isHeld) point(event);
   };
   map.onpointerdown = (event) => {
-    isHeld = !isHeld;
+    if (event.button !== 0) return;
+    isHeld = event.pointerType === "mouse" && !isHeld; // a finger leaves no cell to hold
     point(event);
   };
   map.onkeydown = (event) => {

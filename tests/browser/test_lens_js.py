@@ -311,6 +311,22 @@ def test_a_click_holds_the_cell(page, lens_js):
     assert "held" not in page.locator(".lens-caption").inner_text()
 
 
+def test_a_finger_draws_the_lens_along_each_time(page, lens_js):
+    show(page, lens_js, get_trained(NetMini))
+    seen, box = page.locator(".lens-map"), page.locator(".lens-map").bounding_box()
+
+    def touch(event, share, **named):
+        place = {"clientX": box["x"] + box["width"] * share, "clientY": box["y"] + box["height"] * share}
+        seen.dispatch_event(event, {"pointerType": "touch", "button": 0} | place | named)
+        return page.locator(".lens-caption").inner_text()
+
+    for _ in range(2):
+        assert "row 14, column 14" in touch("pointerdown", 0.5)
+        assert "row 24, column 24" in touch("pointermove", 0.9, button=-1)
+    touch("pointerdown", 0.5, pointerType="mouse", button=2)
+    assert "held" not in touch("pointermove", 0.5, button=-1), "the right button holds nothing"
+
+
 @pytest.mark.parametrize("name", ["fc1", "fc2", "log-softmax"])
 def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens_js, name):
     show(page, lens_js, get_trained(Net))

@@ -385,8 +385,10 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
 def test_the_lens_explains_a_cell(visit):
     page = visit("S5.html")
     place = page.locator(".live-lens")
-    place.get_by_role("button").click()
+    place.get_by_role("button").dblclick()
     awake(page, "lens")
+    page.wait_for_timeout(1000)
+    assert place.locator(".lens").count() == 1, "the second click of a double click wakes nothing"
     assert (
         "= " in place.locator(".lens-sum").inner_text()
         and "filter" in place.locator(".lens-sum").inner_text()

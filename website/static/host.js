@@ -89,13 +89,8 @@ function chooser(networks, onchange) {
 }
 
 const BEHIND = {
-  async bench() {
-    return { model: new Model(await read("bench")) };
-  },
-
-  async film() {
-    return { model: new Model(await read("film")) };
-  },
+  bench: async () => ({ model: new Model(await read("bench")) }),
+  film: async () => ({ model: new Model(await read("film")) }),
 
   /** The lens explains what a network computes for the film's digit. */
   async lens({ network }) {
@@ -149,6 +144,7 @@ const BEHIND = {
 // --- Waking the widgets ---
 
 async function wake(place) {
+  if (place.dataset.state) return; // the second click of a double click
   place.dataset.state = "waking";
   try {
     const [{ default: widget }, { model, extra }] = await Promise.all([
