@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import statistics
 import sys
 import time
 from argparse import ArgumentParser
@@ -412,6 +413,21 @@ def test_lesson_5_quotes_the_mean_of_its_recipe():
     assert record["recipe"] == RECIPES["Net-plain"].__dict__ and len(record["runs"]) >= 5
     text = "".join(cell.source for cell in read("S5").cells)
     assert report.mean_and_spread(report.accuracies(record)) in text
+
+
+def test_half_precision_is_compared_seed_by_seed():
+    half, exact = (
+        report.accuracies(report.read(f"accuracy-{name}")) for name in ["Net-plain", "Net-plain-32"]
+    )
+    differences = [a - b for a, b in zip(half, exact)]
+    text = " ".join((HERE / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
+    assert f"(`--net Net-plain-32`) ended at {report.mean_and_spread(exact)}." in text
+    mean, (low, high) = (
+        statistics.mean(differences),
+        report.interval(differences).split(" % ")[0].split(" to "),
+    )
+    assert f"a difference of {mean:.2f} points on average".replace("-", "−") in text
+    assert f"interval from {low} to {high.split()[0]}:".replace("-", "−") in text
 
 
 def test_lesson_5_trains_with_the_plain_recipe():
