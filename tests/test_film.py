@@ -140,7 +140,7 @@ def test_its_page_gets_all_numbers_as_bytes(filmed, digits):
     expected = 255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())
     assert (last("digit", 28, 28).float() - expected).abs().max() <= 0.51
     before, after = (network.block1[0].weight for network in networks[:2])
-    assert film.changes[0] == pytest.approx(100 * float((after - before).norm() / before.norm()), rel=1e-5)
+    assert film.changes[0] == pytest.approx(100 * ((after - before).norm() / before.norm()).item(), rel=1e-5)
 
 
 def test_its_still_picture_shows_four_of_ten_frames(digits, monkeypatch):
