@@ -346,7 +346,7 @@ def get_misclassified(model, device, loader):
 
 
 def confusion_matrix(model, device, loader):
-    """How often each digit (row) was recognised as each digit (column): a 10×10 tensor of counts."""
+    """How often each digit (row) was recognised as each digit (column): a square tensor of counts."""
     _, labels, probabilities = predict(model, device, loader)
     n = probabilities.shape[1]
     return torch.bincount(n * labels + probabilities.argmax(dim=1), minlength=n * n).view(n, n)

@@ -70,9 +70,8 @@ def changed(recipe, changes):
         try:
             given = ast.literal_eval(text)
             value = kinds[name](given)
-            if value != given or isinstance(given, bool) != isinstance(value, bool):  # 3.7 epochs
-                raise ValueError
-            if value < (kinds[name] is int):
+            is_exact = value == given and isinstance(given, bool) == isinstance(value, bool)  # not 3.7 epochs
+            if not is_exact or value < (kinds[name] is int):
                 raise ValueError
         except (ValueError, SyntaxError, TypeError):
             raise ValueError(f"{text!r} is no value for {name}: it needs {NEEDS[kinds[name]]}") from None

@@ -10,7 +10,6 @@ Nothing else should run on the machine meanwhile. MNIST is downloaded if it is m
 
 import argparse
 import functools
-import itertools
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import report
+from course.learning_rate import Repeated
 from course.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ class Watch:
         return self.batches
 
     def __iter__(self):
-        batches = itertools.chain.from_iterable(itertools.repeat(self.loader))  # one epoch may be too short
+        batches = iter(Repeated(self.loader, self.batches))
         self.asked = []
         for _ in range(self.batches):
             self.asked.append(time.time())

@@ -124,7 +124,7 @@ def _check(path, state, network, optimizer, scheduler):
     elif theirs.keys() != ours.keys():
         difference = "another scheduler"
     else:
-        for name, (before, now) in _settings(state["optimizer_state"], optimizer.state_dict(), theirs, ours):
+        for name, before, now in _settings(state["optimizer_state"], optimizer.state_dict(), theirs, ours):
             if before != now:
                 difference = f"{name} {before} instead of {now}"
                 difference += " (see EPOCHS, SMOKE_TEST and the batch size)" * (name == "total_steps")
@@ -137,12 +137,14 @@ def _check(path, state, network, optimizer, scheduler):
 
 
 def _settings(optimizer_before, optimizer_now, scheduler_before, scheduler_now):
-    """The settings that stay the same during a training run, as (name, (before, now))."""
+    """The settings that stay the same during a training run, as (name, before, now)."""
     for name in FIXED:
-        yield name, (scheduler_before.get(name), scheduler_now.get(name))
+        yield name, scheduler_before.get(name), scheduler_now.get(name)
+    changing = ["params", *(SCHEDULED if scheduler_now else [])]
     for before, now in zip(optimizer_before["param_groups"], optimizer_now["param_groups"]):
-        for name in before.keys() - {"params", *(SCHEDULED if scheduler_now else [])}:
-            yield name, (before[name], now.get(name))
+        for name in before:
+            if name not in changing:
+                yield name, before[name], now.get(name)
 
 
 def _shapes(weights):

@@ -45,12 +45,15 @@ def owning(path):
     path, block = Path(path).absolute(), object()
     lock, _ = _owners.get(path, (None, None))
     _owners[path] = lock or _lock(path), block
+
+    def is_last():
+        return _owners.get(path, (None, None))[1] is block
+
     try:
-        yield lambda: _owners.get(path, (None, None))[1] is block
+        yield is_last
     finally:
-        lock, last = _owners.get(path, (None, None))
-        if last is block:
-            del _owners[path]
+        if is_last():
+            lock, _ = _owners.pop(path)
             if lock:
                 Path(lock.name).unlink(missing_ok=True)
                 lock.close()

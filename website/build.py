@@ -47,7 +47,7 @@ def main():
 
 def build(folder):
     """Write the whole copy, in place of an earlier one."""
-    if folder.exists() and not (folder / "_static" / "networks").exists():
+    if folder.exists() and not (folder / "_static").exists():  # the first thing that a copy gets
         sys.exit(f"{folder} holds something else: name a new folder, or that of an earlier copy")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(SITE / "static", folder / "_static")

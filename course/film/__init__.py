@@ -79,7 +79,8 @@ class TrainingFilm(DigitWidget):
         if not self._frames:
             return
         filters, maps, answers = zip(*map(self._look, self._frames))
-        filters, maps = torch.stack(filters), torch.stack(maps)
+        self._filters = filters = torch.stack(filters)
+        maps = torch.stack(maps)
         with self.hold_sync():  # all of it reaches the page together
             self.sizes = {"filters": list(filters.shape[1:]), "maps": list(maps.shape[1:])}
             self.filters = _as_bytes(128 + 127 * filters / filters.abs().max())
@@ -100,7 +101,7 @@ class TrainingFilm(DigitWidget):
         last = len(self._frames) - 1
         chosen = sorted({round(last * share) for share in (0, 0.1, 0.4, 1)})
         figure, axes = plt.subplots(1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained")
-        filters = torch.stack([self._look(network)[0] for network in self._frames])
+        filters = self._filters
         for ax, frame in zip(axes[0], chosen):
             sheet = make_grid(filters[frame, :, None], nrow=8, padding=1, pad_value=float("nan"))[0]
             ax.imshow(sheet.numpy(), cmap="bwr", vmin=-filters.abs().max(), vmax=filters.abs().max())
