@@ -119,7 +119,7 @@ def speed_of_a_large_product(size=4096):
     return 2 * size**3 / min(seconds)
 
 
-def race(way):
+def race(way, seed):
     """A whole training of NetGAP; the conventional one ends with the first epoch that reaches the goal."""
     import torch
     import torch.nn.functional as F
@@ -130,16 +130,16 @@ def race(way):
 
         recipe = RECIPES["NetGAP-short"]
         train_loader, test_loader = training.loaders(recipe)
-        model, seconds = training.fit("NetGAP-short", recipe, 0, train_loader)
+        model, seconds = training.fit("NetGAP-short", recipe, seed, train_loader)
         accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
-        return {"seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
+        return {"seed": seed, "seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
 
     import model as networks
     from benchmarks import conventional
 
     varied = conventional.as_in_lesson_5()
     train_loader, test_loader = conventional.loaders(os.environ["MNIST_ROOT"], 128, varied)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = networks.NetGAP()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     seconds, accuracies = 0.0, []
@@ -148,7 +148,7 @@ def race(way):
         conventional.train(model, "cpu", train_loader, optimizer, F.nll_loss)
         seconds += time.perf_counter() - start
         accuracies.append(conventional.test(model, "cpu", test_loader, F.nll_loss))
-    return {"seconds": seconds, "epochs": len(accuracies), "accuracies": accuracies}
+    return {"seed": seed, "seconds": seconds, "epochs": len(accuracies), "accuracies": accuracies}
 
 
 # --- All ways in turn ----------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def main():
     parser.add_argument(
         "--race", action="store_true", help="the short recipe against a conventional training"
     )
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each way (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns, or races (default: 5)")
     parser.add_argument("--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)")
     parser.add_argument("--out", type=Path, help="folder of results (default: benchmarks/results)")
     args = parser.parse_args()
@@ -251,9 +251,11 @@ def main():
     path = (args.out or records.RESULTS) / f"speed-{args.net or 'race'}.json"
     record = records.load(path, identity)
     runs = record["runs"]
-    turns = WAYS * args.rounds if args.net else ["ours", "conventional"]
-    for way in tqdm(turns[len(runs) :], desc="turns", initial=len(runs), total=len(turns)):
-        arguments = [way, args.net, args.batches] if args.net else ["race", way]
+    ways = WAYS if args.net else ["ours", "conventional"]
+    turns = ways * args.rounds
+    for turn in tqdm(range(len(runs), len(turns)), desc="turns", initial=len(runs), total=len(turns)):
+        way = turns[turn]
+        arguments = [way, args.net, args.batches] if args.net else ["race", way, turn // len(ways)]
         runs.append({"way": way} | in_a_process(*arguments))
         records.save(path, record)
     if args.net:
@@ -261,17 +263,17 @@ def main():
     else:
         for run in runs:
             print(
-                f"{run['way']}: {run['epochs']} epochs in {run['seconds']:.0f} s, "
+                f"seed {run['seed']}, {run['way']}: {run['epochs']} epochs in {run['seconds']:.0f} s, "
                 f"test accuracy {run['accuracies'][-1]:.2f} %"
             )
-        print(f"ratio of the training times: {runs[1]['seconds'] / runs[0]['seconds']:.1f}")
     print(f"saved to {path}")
 
 
 def child(kind, *rest):
     """What a process of its own does: measure, and print the result as one line of JSON."""
     if kind == "race":
-        result = race(rest[0])
+        way, seed, _ = rest
+        result = race(way, int(seed))
     else:
         net, batches, started = rest
         result = measure(kind, net, int(batches), float(started))
