@@ -36,14 +36,14 @@ def draw_network(inputs, weights, targets, save=None):
 
 
 def plot_errors(errors_by_rate, save=None):
-    """The error against the iterations, a panel for each learning rate."""
+    """The error against the steps, a panel for each learning rate."""
     rows = math.ceil(len(errors_by_rate) / 3)
     figure, axes = plt.subplots(
         rows, 3, figsize=(11, 3.2 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for ax, (rate, errors) in zip(axes.flat, errors_by_rate.items()):
         ax.plot(errors, color="tab:red")
-        ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="iteration", ylabel="error E")
+        ax.set(title=f"learning rate {rate}: E = {errors[-1]:.4f}", xlabel="step", ylabel="error E")
         ax.label_outer()
         ax.grid(alpha=0.3)
     for ax in axes.flat[len(errors_by_rate) :]:

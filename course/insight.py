@@ -252,7 +252,7 @@ def heat_map(model, image, digit):
     """Where the network found evidence for `digit`: a tensor of the image's size, from 0 to 1 (Grad-CAM).
 
     The heat map is a weighted sum of the maps of the last convolution that is larger than 1×1. The weight
-    of a map says how much the digit's score would rise with it. Evidence against the digit is left out.
+    of a map says how much the digit's output would rise with it. Evidence against the digit is left out.
     """
     # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
     still = copy.deepcopy(model).cpu().double().eval()

@@ -18,7 +18,7 @@ def test_error_graphs_have_a_panel_for_each_rate(figures):
     ], "the last error, even if one before was smaller"
     plot_errors(dict.fromkeys([0.1, 0.5, 2.0], [0.3, 0.2]))
     left = figures[1].axes[0]
-    assert len(figures[1].axes) == 3 and (left.get_xlabel(), left.get_ylabel()) == ("iteration", "error E")
+    assert len(figures[1].axes) == 3 and (left.get_xlabel(), left.get_ylabel()) == ("step", "error E")
 
 
 NODES = {"i1": (0, 0), "i2": (0, -1), "h1": (1, 0), "h2": (1, -1), "o1": (2, 0), "o2": (2, -1)}

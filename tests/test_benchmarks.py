@@ -408,11 +408,12 @@ def test_measured_without_mnist_with_the_recipe_that_is_written_down(name):
     assert record["measured_on"] == "1,000 test digits" and len(record["runs"]) >= 5
 
 
-def test_lesson_5_quotes_the_mean_of_its_recipe():
+def test_lesson_5_and_the_readme_quote_the_mean_of_its_recipe():
     record = report.read("accuracy-Net-plain")
     assert record["recipe"] == RECIPES["Net-plain"].__dict__ and len(record["runs"]) >= 5
-    text = "".join(cell.source for cell in read("S5").cells)
-    assert report.mean_and_spread(report.accuracies(record)) in text
+    lesson = "".join(cell.source for cell in read("S5").cells)
+    for text in [lesson, (HERE / "README.md").read_text(encoding="utf-8")]:
+        assert report.mean_and_spread(report.accuracies(record)) in text
 
 
 def test_half_precision_is_compared_seed_by_seed():

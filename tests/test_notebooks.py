@@ -1,5 +1,6 @@
 """The notebooks as they are saved: whole runs, short cells, clean outputs, working comparisons, exercises."""
 
+import base64
 import re
 import shutil
 import statistics
@@ -10,10 +11,13 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, code_cells, each_lesson, printed, read, results, solutions, tagged
+from helpers import HERE, LESSONS, code_cells, each_lesson, printed, read, results, solutions, tagged
 from torch import nn
 
 from course import exercises
+from course.bench import BackpropBench
+from course.digitpad import DigitPad
+from course.lens import ConvolutionLens
 
 
 @each_lesson
@@ -36,6 +40,16 @@ def test_outputs_render_on_code_hosting_sites(lesson):
             assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
             assert "\r" not in output.get("text", ""), "a progress bar is saved with all its states"
             assert "Warning" not in output.get("text", "")
+
+
+def test_widgets_are_saved_with_their_present_still_pictures():
+    outputs = [o for lesson in LESSONS for cell in code_cells(read(lesson)) for o in cell.outputs]
+    for kind in [BackpropBench, ConvolutionLens, DigitPad]:
+        saved = [
+            o.data["image/png"] for o in outputs if kind.__name__ in o.get("data", {}).get("text/plain", "")
+        ]
+        present = (HERE / "Test_Images" / kind.preview).read_bytes()
+        assert saved and all(base64.b64decode(picture) == present for picture in saved)
 
 
 @each_lesson
