@@ -385,8 +385,8 @@ def show_digits(images, titles, columns=4, save=None):
 
 def data_visualization(train_loader, save=None):
     """Twelve digits of the first batch, as the network sees them, with their labels as titles."""
-    for images, labels in train_loader:
-        return show_digits(images[:12], [str(int(label)) for label in labels[:12]], save=save)
+    images, labels = next(iter(train_loader))
+    show_digits(images[:12], [str(int(label)) for label in labels[:12]], save=save)
 
 
 def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
@@ -402,7 +402,7 @@ def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
 
 
 def plot_epochs(ax, values, unit, colour, label=None):
-    """Draw a curve; its axis is stretched where trainings end, so that the last tenths can be seen."""
+    """Draw a curve; its axis is stretched where training ends, so that the last tenths can be seen."""
     ax.plot(range(1, len(values) + 1), list(map(float, values)), "o-", color=colour, ms=3, label=label)
     if unit == "loss":
         ax.set_yscale("log", subs=[])
@@ -540,7 +540,7 @@ def bfloat16(device, wanted=True):
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(wanted and is_faster))
 
 
-PATIENCE = 20  # seconds to wait for a mirror to answer; one that falls silent gets half of them
+PATIENCE = 20  # seconds to wait for a mirror to answer; one that stalls later gets half of that
 MNIST_FILES = {  # the unpacked files and their MD5 sums
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",

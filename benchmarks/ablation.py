@@ -9,7 +9,6 @@ folder in --out).
 
 import argparse
 import functools
-import statistics
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import utils
-from benchmarks import records, training
+from benchmarks import records, report, training
 from benchmarks.accuracy import measure
 from course.measurements import leave_out
 from course.recipes import RECIPES
@@ -72,9 +71,8 @@ def main():
         record["runs"].append(run | {"loss": loss, "seconds": round(seconds, 1)})
         records.save(path, record)
     for variant in VARIANTS:
-        reached = [100 * r["correct"] / r["images"] for r in record["runs"] if r["variant"] == variant]
-        spread = f" ± {statistics.stdev(reached):.2f}" if len(reached) > 1 else ""
-        print(f"{variant:<30} {statistics.mean(reached):.2f}{spread} %")
+        runs = [run for run in record["runs"] if run["variant"] == variant]
+        print(f"{variant:<30} {report.mean_and_spread(report.accuracies({'runs': runs}))}")
     print(f"saved to {path}")
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.speed --net NetGAP      images per second, evaluation, start, memory
     python -m benchmarks.speed --race            NetGAP's short recipe against a conventional training
 
-The ways take turns, each time in a process of its own; what counts is their ratio.
+The ways take turns, each time in a process of its own; the result is their ratio.
 Each finished measurement is saved at once: after an interruption the same command continues there.
 Nothing else should run on the machine meanwhile. MNIST is downloaded if it is missing.
 """
@@ -270,7 +270,7 @@ def main():
 
 
 def child(kind, *rest):
-    """What a process of its own does: measure, and print the result as one line of JSON."""
+    """Run in a process of its own: measure, and print the result as one line of JSON."""
     if kind == "race":
         way, seed, _ = rest
         result = race(way, int(seed))

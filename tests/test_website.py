@@ -241,7 +241,7 @@ def test_the_landing_page_shows_measured_figures(copy):
     for parameters, accuracy in figures:
         assert re.search(rf"\| {parameters} \|.*{re.escape(accuracy)}", readme)
     seeds = [len(report.read(f"accuracy-{name}")["runs"]) for name in ["Net", "NetGAP"]]
-    assert f"of {seeds[0]} to {seeds[1]}\ntrainings" in text
+    assert f"of {seeds[0]} to {seeds[1]}\nruns" in text
     plain = report.mean_and_spread(report.accuracies(report.read("accuracy-Net-plain")))
     assert f"is trained with simpler ones, and reaches {plain}." in text
 

@@ -14,7 +14,7 @@ from course.files import write_text
 
 HERE = Path(__file__).resolve().parent.parent
 PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
-SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # files of Windows have \r
+SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
 NAME = re.compile(r"(?=[^/]{1,39}/)[A-Za-z0-9](-?[A-Za-z0-9])*/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 
 

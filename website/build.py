@@ -1,4 +1,4 @@
-"""Make the copy of the course that Sphinx turns into the website, and export what the page computes with.
+"""Make the copy of the course that Sphinx turns into the website, and export the networks that its pages run.
 
     python -m website.build FOLDER
 
@@ -126,7 +126,7 @@ def relink(text, source):
 
 
 def copy_lesson(source, folder, sizes):
-    """Copy a notebook: links lead to the website, widgets are alive, and it can be downloaded as it is."""
+    """Copy a notebook: links lead to the website, widgets run, and it can be downloaded as it is."""
     (folder / "_static" / "lessons").mkdir(exist_ok=True)
     shutil.copy(HERE / source, folder / "_static" / "lessons")
     notebook = nbformat.read(HERE / source, as_version=4)
@@ -146,7 +146,7 @@ def copy_lesson(source, folder, sizes):
 
 
 def demote(cells):
-    """A page has one title: from the second one on, headings go down by one."""
+    """Keep one title on the page: from the second one on, lower every heading by one level."""
     texts = [cell for cell in cells if cell.cell_type == "markdown"]
     titles = [n for n, cell in enumerate(texts) if re.search("^# ", cell.source, re.MULTILINE)]
     for cell in texts[titles[1] :] if len(titles) > 1 else []:
@@ -154,7 +154,7 @@ def demote(cells):
 
 
 def live(widget, cell, output, folder, sizes):
-    """The place of a widget that wakes in the browser, with its still picture to begin with."""
+    """The HTML for a widget: a still picture until host.js starts the widget."""
     stills = folder / "_static" / "stills"
     (stills / f"{cell.id}.png").write_bytes(base64.b64decode(output.data["image/png"]))
     network = {"pad": "NetGAP", "lens": "Net"}.get(widget)

@@ -1,6 +1,6 @@
 """Export a network for the website: its layers as a table, its weights as 32-bit numbers.
 
-The table is that of the lens, which watches a forward pass, so a changed network is only exported again.
+The table is that of the lens, which watches a forward pass, so a changed network needs no new code.
 website/static/engine.js computes with it.
 """
 
@@ -34,8 +34,8 @@ def describe(network):
             f"{name} cannot be exported: its layers are not a plain sequence, or one of them has an option "
             "that the engine does not know"
         )
-    count = {name: values.tolist() for name, values in variations(VIEWS).items()}
-    views = [dict(zip(count, values)) for values in zip(*count.values())]
+    columns = {name: values.tolist() for name, values in variations(VIEWS).items()}
+    views = [dict(zip(columns, values)) for values in zip(*columns.values())]
     return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["at"]]
 
 

@@ -18,7 +18,7 @@ from course.look import Widget
 from utils import MEAN, STD, load_weights, warp
 
 HERE = Path(__file__).resolve().parents[2]  # the repository
-TINY = 1e-6  # decides what lies halfway between two whole numbers, whatever the last digits of a sum
+TINY = 1e-6  # breaks ties in rounding, because sums may differ in their last digits
 
 
 def get_trained(Network):
@@ -75,7 +75,7 @@ def _start(ink):
 
 def variations(views):
     """How the views of a drawing differ, always the same way: a dict of angles, shifts and scales."""
-    # A generator of its own, so that drawing does not change the random numbers of a training.
+    # A generator of its own, so that drawing does not change the random numbers of a training run.
     generator = torch.Generator().manual_seed(0)
 
     def up_to(limit, *shape):

@@ -69,11 +69,15 @@ def compare(given, right, hints):
             raise NotYet(f"{name} is not {value:g}: {hints[name]}")
 
 
-def tensor_from(function, *inputs):
+def result_of(function, *inputs):
     result = function(*inputs)
     if result is None or result is ...:
         raise NotYet("your function returns nothing yet")
-    return result if isinstance(result, torch.Tensor) else torch.as_tensor(result)
+    return result
+
+
+def tensor_from(function, *inputs):
+    return torch.as_tensor(result_of(function, *inputs))
 
 
 def same(result, expected, what):
@@ -83,15 +87,12 @@ def same(result, expected, what):
         raise NotYet(f"{what} has the right shape, but not the right values")
 
 
-def _items(value):
-    return value if isinstance(value, (list, tuple)) else []
-
-
 def check_network(Network, limit):
     model = Network() if isinstance(Network, type) else Network
     if not isinstance(model, nn.Module):
         raise NotYet("a network is a class that inherits from nn.Module")
-    if any(isinstance(part, nn.Module) for value in vars(model).values() for part in _items(value)):
+    listed = [part for value in vars(model).values() if isinstance(value, (list, tuple)) for part in value]
+    if any(isinstance(part, nn.Module) for part in listed):
         raise NotYet("PyTorch does not find layers in a plain list: use nn.Sequential or nn.ModuleList")
     count = sum(parameter.numel() for parameter in model.parameters())
     if count == 0:

@@ -1,4 +1,4 @@
-"""A film of a training: move a slider over its epochs, and see what the network had learned by then.
+"""A film of a training run: move a slider over its epochs, and see what the network had learned by then.
 
     film = TrainingFilm(history, image)
     for _ in film.record(history.epochs(20)):
@@ -59,7 +59,7 @@ class TrainingFilm(DigitWidget):
         finally:  # also if the training is stopped
             if frames:
                 self._frames, self.start = frames, start
-                self._develop()
+                self._update_page()
 
     def _frame(self):
         return copy.deepcopy(self.history.model).cpu().eval()
@@ -74,7 +74,7 @@ class TrainingFilm(DigitWidget):
         filters = network.get_submodule(name).weight.detach()[:, 0]
         return filters, maps[0, : self.MAPS].relu(), answer.softmax(dim=1)[0].tolist()
 
-    def _develop(self):
+    def _update_page(self):
         """Compute what the page shows, from the networks that were kept."""
         if not self._frames:
             return

@@ -18,7 +18,6 @@ export function patch(numbers, layer, map, top, left, size) {
 }
 
 const sum = (list) => list.reduce((total, number) => total + number, 0);
-const flat = (rows) => rows.flat();
 const multiply = (a, b) => a.map((row, y) => row.map((number, x) => number * b[y][x]));
 
 /** How a cell was computed: its kind, the numbers that went in, and the result, which must be PyTorch's. */
@@ -26,17 +25,18 @@ export function explain(numbers, layers, place, map, row, column) {
   const result = value(numbers, layers[place], map, row, column);
   const how = workOut(numbers, layers, place, map, row, column);
   const isRight = how !== null && Math.abs(how.result - result) <= 1e-3 * (1 + Math.abs(result));
-  return isRight ? how : { kind: "", result }; // as where a network has branches
+  return isRight ? { kind: layers[place].kind, ...how } : { kind: "", result }; // as where a network has branches
 }
 
 function workOut(numbers, layers, place, map, row, column) {
   const layer = layers[place];
   const before = layers[place - 1];
   const same = () => value(numbers, before, map, row, column);
+  const all = () => [...numbers.subarray(before.at, before.at + before.shape.reduce((a, b) => a * b))];
   const corner = [row * layer.stride - (layer.padding ?? 0), column * layer.stride - (layer.padding ?? 0)];
   switch (layer.kind) {
     case "image":
-      return { kind: "image", result: value(numbers, layer, 0, row, column) };
+      return { result: value(numbers, layer, 0, row, column) };
     case "convolution": {
       const size = layer.kernel;
       const channels = before.shape[0];
@@ -45,19 +45,19 @@ function workOut(numbers, layers, place, map, row, column) {
         const filter = patch(numbers, { at: first, shape: [1, size, size] }, 0, 0, 0, size);
         const seen = patch(numbers, before, channel, ...corner, size);
         const products = multiply(seen, filter);
-        return { seen, filter, products, sum: sum(flat(products)) };
+        return { seen, filter, products, sum: sum(products.flat()) };
       });
       const bias = layer.bias === null ? 0 : numbers[layer.bias + map];
-      return { kind: layer.kind, parts, bias, result: sum(parts.map((part) => part.sum)) + bias };
+      return { parts, bias, result: sum(parts.map((part) => part.sum)) + bias };
     }
     case "ReLU":
-      return { kind: layer.kind, input: same(), result: Math.max(0, same()) };
+      return { input: same(), result: Math.max(0, same()) };
     case "max-pooling":
     case "average pooling": {
       const seen = patch(numbers, before, map, ...corner, layer.kernel);
-      const all = flat(seen);
-      const result = layer.kind === "max-pooling" ? Math.max(...all) : sum(all) / all.length;
-      return { kind: layer.kind, seen, result };
+      const cells = seen.flat();
+      const result = layer.kind === "max-pooling" ? Math.max(...cells) : sum(cells) / cells.length;
+      return { seen, result };
     }
     case "batch norm": {
       const [mean, variance, scale, shift] = ["running_mean", "running_var", "weight", "bias"].map(
@@ -65,34 +65,24 @@ function workOut(numbers, layers, place, map, row, column) {
       );
       const deviation = Math.sqrt(variance + layer.eps);
       const input = same();
-      return {
-        kind: layer.kind,
-        input,
-        mean,
-        deviation,
-        scale,
-        shift,
-        result: ((input - mean) / deviation) * scale + shift,
-      };
+      return { input, mean, deviation, scale, shift, result: ((input - mean) / deviation) * scale + shift };
     }
     case "linear layer": {
-      const count = before.shape[0] * before.shape[1] * before.shape[2];
-      const inputs = numbers.subarray(before.at, before.at + count);
-      const products = [...inputs].map((input, n) => {
+      const count = all().length;
+      const products = all().map((input, n) => {
         const weight = numbers[layer.weight + column * count + n];
         return { n, input, weight, product: input * weight };
       });
       const bias = layer.bias === null ? 0 : numbers[layer.bias + column];
       const total = sum(products.map(({ product }) => product));
       products.sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
-      return { kind: layer.kind, count, strongest: products.slice(0, 5), total, bias, result: total + bias };
+      return { count, strongest: products.slice(0, 5), total, bias, result: total + bias };
     }
     case "log-softmax": {
-      const count = before.shape[0] * before.shape[1] * before.shape[2];
-      const scores = [...numbers.subarray(before.at, before.at + count)];
+      const scores = all();
       const top = Math.max(...scores); // so that no exponential becomes infinite
       const total = top + Math.log(sum(scores.map((score) => Math.exp(score - top))));
-      return { kind: layer.kind, input: scores[column], total, result: scores[column] - total };
+      return { input: scores[column], total, result: scores[column] - total };
     }
     default:
       return null;
@@ -140,7 +130,7 @@ const PAGE = `
 /** Draw a map, dark to bright; a network's numbers have no fixed range, so each map has its own. */
 function paint(canvas, rows) {
   const [height, width] = [rows.length, rows[0].length];
-  const all = flat(rows);
+  const all = rows.flat();
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const picture = new ImageData(width, height);
   for (const [n, number] of all.entries()) {
@@ -162,7 +152,7 @@ function frame(box, [left, top, width, height], columns, rows) {
 
 /** A table of numbers, coloured by sign and size. */
 function table(rows, title) {
-  const largest = Math.max(...flat(rows).map(Math.abs), 1e-9);
+  const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
   const cell = (number) => {
     const strength = (0.6 * Math.abs(number)) / largest; // text stays readable on it
     const colour = number > 0 ? `rgba(214, 39, 40, ${strength})` : `rgba(61, 139, 253, ${strength})`;
@@ -254,7 +244,7 @@ function render({ model, el }) {
       [...Array(layer.shape[2]).keys()].map((column) => value(numbers, layer, which, row, column)),
     );
   function brightest(rows) {
-    const all = flat(rows);
+    const all = rows.flat();
     const best = all.indexOf(Math.max(...all));
     return [best % rows[0].length, Math.floor(best / rows[0].length)];
   }

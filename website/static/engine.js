@@ -1,9 +1,9 @@
-// The course's networks in plain JavaScript, so that they run in a visitor's browser. What a network consists of
-// is not written here: website/networks.py exports its layers (a table) and its weights (numbers) out of PyTorch.
+// The course's networks in plain JavaScript, so that they run in a visitor's browser. No network is described here:
+// website/networks.py exports each one's layers (a table) and weights (numbers) from PyTorch.
 
 const SIDE = 28; // width and height of a picture
 const [MEAN, STD] = [0.1307, 0.3081]; // of MNIST's pixels, as in utils.py
-const TINY = 1e-6; // as in course/digitpad: decides what lies halfway between two whole numbers
+const TINY = 1e-6; // as in course/digitpad: breaks ties in rounding
 
 /** Fetches a network: its layers, and room for its weights and for what each layer makes of a picture. */
 export async function load(name, folder) {
@@ -63,17 +63,9 @@ const LAYERS = {
         numbers[layer.at + n] = numbers[before.at + n] * scale + shift;
     }
   },
-  "max-pooling": (numbers, before, layer) =>
-    pool(numbers, before, layer, Number.NEGATIVE_INFINITY, Math.max, (largest) => largest),
+  "max-pooling": (numbers, before, layer) => pool(numbers, before, layer, Number.NEGATIVE_INFINITY, Math.max),
   "average pooling": (numbers, before, layer) =>
-    pool(
-      numbers,
-      before,
-      layer,
-      0,
-      (sum, number) => sum + number,
-      (sum) => sum / layer.kernel ** 2,
-    ),
+    pool(numbers, before, layer, 0, (mean, number) => mean + number / layer.kernel ** 2),
   "linear layer"(numbers, before, layer) {
     const count = size(before);
     for (let row = 0; row < layer.shape[2]; row++) {
@@ -136,7 +128,7 @@ function addAny(sums, input, start, wide, weights, kernel, stride, height, width
       }
 }
 
-function pool(numbers, before, { at, shape, kernel, stride }, empty, add, finish) {
+function pool(numbers, before, { at, shape, kernel, stride }, empty, add) {
   const [, tall, wide] = before.shape;
   const [maps, height, width] = shape;
   for (let map = 0, n = at; map < maps; map++)
@@ -146,7 +138,7 @@ function pool(numbers, before, { at, shape, kernel, stride }, empty, add, finish
         for (let row = y * stride; row < y * stride + kernel; row++)
           for (let column = x * stride; column < x * stride + kernel; column++)
             result = add(result, numbers[before.at + (map * tall + row) * wide + column]);
-        numbers[n] = finish(result);
+        numbers[n] = result;
       }
 }
 

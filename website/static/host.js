@@ -166,7 +166,7 @@ async function wake(place) {
   }
 }
 
-/** Wakes what comes near the window, except what takes megabytes: that waits for its button. */
+/** Starts each widget as it comes near the window; one that needs megabytes waits for its button. */
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries)

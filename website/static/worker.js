@@ -1,4 +1,4 @@
-// Runs the networks beside the page, so that drawing stays smooth while they think.
+// Runs the networks outside the page's thread, so that drawing stays smooth.
 
 import { answer, load, prepare, run } from "./engine.js";
 
