@@ -91,8 +91,8 @@ const KEYS =
 
 const ROWS = NO_GUESS.map(
   (_, digit) => `
-    <div class="digit-pad-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
-      <span>${digit}</span><div class="digit-pad-track"><div></div></div><span></span>
+    <div class="course-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
+      <span>${digit}</span><div class="course-track"><div></div></div><span></span>
     </div>`,
 );
 
@@ -158,8 +158,8 @@ function showBars(rows, probabilities) {
   for (const [digit, row] of rows.entries()) {
     const share = 100 * probabilities[digit];
     row.setAttribute("aria-valuenow", share.toFixed(1));
-    row.classList.toggle("digit-pad-best", best > 0 && probabilities[digit] === best);
-    row.querySelector(".digit-pad-track > div").style.width = `${share}%`;
+    row.classList.toggle("course-best", best > 0 && probabilities[digit] === best);
+    row.querySelector(".course-track > div").style.width = `${share}%`;
     row.lastElementChild.textContent = best > 0 ? `${share.toFixed(0)} %` : "";
   }
 }
@@ -171,7 +171,7 @@ function render({ model, el }) {
   const root = el.querySelector(".digit-pad");
   const pad = root.querySelector(".digit-pad-canvas");
   const verdict = root.querySelector(".digit-pad-verdict");
-  const rows = [...root.querySelectorAll(".digit-pad-row")];
+  const rows = [...root.querySelectorAll(".course-row")];
   const [undoButton, clearButton, thinner, thicker] = root.querySelectorAll("button");
   const screen = pad.getContext("2d");
   const seen = root.querySelector(".digit-pad-seen canvas").getContext("2d");

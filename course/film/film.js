@@ -50,8 +50,8 @@ const LINES = [99.8, 99, 95, 80];
 
 const ROWS = [...Array(10).keys()].map(
   (digit) => `
-    <div class="film-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
-      <span>${digit}</span><div class="film-track"><div class="film-bar"></div></div><span></span></div>`,
+    <div class="course-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
+      <span>${digit}</span><div class="course-track"><div></div></div><span></span></div>`,
 );
 
 const grid = LINES.map((accuracy) => {
@@ -76,7 +76,7 @@ function render({ model, el }) {
   const [filters, maps, digit] = root.querySelectorAll("canvas");
   const [training, test] = root.querySelectorAll("polyline");
   const now = root.querySelector(".film-now");
-  const rows = [...root.querySelectorAll(".film-row")];
+  const rows = [...root.querySelectorAll(".course-row")];
 
   function paint(canvas, [width, height, rgba]) {
     Object.assign(canvas, { width, height });
@@ -124,8 +124,8 @@ function render({ model, el }) {
     for (const [n, row] of rows.entries()) {
       const share = 100 * answers[epoch][n];
       row.setAttribute("aria-valuenow", share.toFixed(1));
-      row.classList.toggle("film-best", answers[epoch][n] === best);
-      row.querySelector(".film-bar").style.width = `${share}%`;
+      row.classList.toggle("course-best", answers[epoch][n] === best);
+      row.querySelector(".course-track > div").style.width = `${share}%`;
       row.lastElementChild.textContent = `${share.toFixed(0)} %`;
     }
   }

@@ -83,7 +83,7 @@ def shown(page, film_js):
 
 
 def best(page):
-    return page.locator(".film-best > span").all_inner_texts()
+    return page.locator(".course-best > span").all_inner_texts()
 
 
 def test_the_slider_goes_through_the_epochs(shown):
@@ -92,7 +92,7 @@ def test_the_slider_goes_through_the_epochs(shown):
     slider.press("End")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 3 of 3"
     assert best(shown) == ["2", "100 %"]
-    bars = [bar.bounding_box()["width"] for bar in shown.locator(".film-bar").all()]
+    bars = [bar.bounding_box()["width"] for bar in shown.locator(".course-track > div").all()]
     assert bars[2] > 100 and max(bars[:2] + bars[3:]) < 2
     assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training 80.00 %, test 90.00 %"
     slider.press("ArrowLeft")
@@ -151,7 +151,7 @@ def test_each_epoch_shows_its_own_filters_maps_and_answer(by_hand):
         text = f"changed by {change}.0 % in this epoch"
         expected = (colour, [10 + 10 * epoch] * 3, grey, text, [str(3 + epoch), "91 %"])
         assert shown_at(by_hand) == expected
-        track = by_hand.locator(".film-track").nth(3 + epoch)
+        track = by_hand.locator(".course-track").nth(3 + epoch)
         assert track.evaluate("track => track.firstElementChild.offsetWidth / track.offsetWidth") > 0.85
 
 

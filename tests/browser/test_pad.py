@@ -238,7 +238,7 @@ def test_one_question_at_a_time_and_the_next_about_the_latest_drawing(shown):
     assert sum(second["ink"]) > sum(first["ink"]) and second["version"] > first["version"]
     answer(shown, second, digit=2, best=0.5)
     sees_verdict(shown, "Not sure: a 2?")
-    assert bars(shown)[2] == 50 and shown.locator(".digit-pad-best").inner_text().split() == ["2", "50", "%"]
+    assert bars(shown)[2] == 50 and shown.locator(".course-best").inner_text().split() == ["2", "50", "%"]
     assert len(questions(shown)) == 2, "the drawing has not changed since"
 
 
@@ -252,7 +252,7 @@ def test_answers_to_other_questions_are_ignored(shown):
     next_frame(shown)
     answer(shown, question, digit=4)
     assert shown.locator(".digit-pad-verdict").inner_text() == "Draw a large digit."
-    assert bars(shown) == [0] * 10 and shown.locator(".digit-pad-best").count() == 0
+    assert bars(shown) == [0] * 10 and shown.locator(".course-best").count() == 0
 
 
 def test_a_busy_and_a_restarted_kernel_are_reported(shown):
@@ -496,7 +496,7 @@ def test_the_answer_is_shown_as_bars_and_picture(shown):
         [question | {"probabilities": probabilities(7, 0.82)}, picture],
     )
     assert seen(shown) == picture
-    tracks = shown.locator(".digit-pad-track").all()
+    tracks = shown.locator(".course-track").all()
     parts = [
         track.evaluate("track => 100 * track.firstElementChild.offsetWidth / track.offsetWidth")
         for track in tracks

@@ -425,7 +425,7 @@ def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
     slider.focus()
     slider.press("End")
     assert "after epoch 20 of 20" in film.locator(".film-slider span").inner_text()
-    best = film.locator(".film-best")
+    best = film.locator(".course-best")
     assert best.get_attribute("aria-label") == "digit 7" and float(best.get_attribute("aria-valuenow")) > 90
     page.screenshot(path=PICTURES / "site-film.png")
 
