@@ -44,7 +44,7 @@ class DigitNet(nn.Module):
         # torchsummary sends a random batch through the network. A copy keeps the batch-norm statistics
         # unchanged, and on the CPU it works whatever device the model is on.
         with torch.random.fork_rng(devices=[]):
-            summary(copy.deepcopy(self).cpu(), input_size=(1, 28, 28), device="cpu")
+            summary(copy.deepcopy(self).float().cpu(), input_size=(1, 28, 28), device="cpu")
 
 
 class Net(DigitNet):

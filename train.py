@@ -41,7 +41,7 @@ def train_network(name, recipe, seed, checkpoint):
     optimizer, criterion = recipe.optimizer(model), recipe.criterion()
     scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
     history = utils.History(model, optimizer, scheduler)
-    for _ in kept(history, recipe.epochs, checkpoint):
+    for _ in kept(history, recipe.epochs, checkpoint, f"seed {seed}, {recipe.describe()}"):
         trained = utils.train(
             model, device, train_loader, optimizer, criterion, scheduler, recipe.half_precision
         )

@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,8 +90,7 @@ class Digits(Dataset):
         images, labels = self.data[indices], self.targets[indices].tolist()
         if isinstance(self.transform, Normalize):
             return list(zip(self.transform(images), labels))
-        to_pil = transforms.ToPILImage()
-        return [(self.transform(to_pil(image)), label) for image, label in zip(images, labels)]
+        return list(zip(map(self.transform, map(transforms.ToPILImage(), images)), labels))
 
 
 class Normalize:
@@ -162,8 +162,9 @@ def _get_loader(is_train, batch_size, transform, root, limit):
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit={limit!r} is impossible: it must be a whole number, 1 or more")
     limit = min(limit or 512, 512) if is_smoke_test() else limit
-    if why_no_mnist(get_root(root)) is None:
-        mnist = datasets.MNIST(get_root(root), train=is_train)
+    root = os.path.abspath(get_root(root))  # the working folder may change
+    if why_no_mnist(root) is None:
+        mnist = datasets.MNIST(root, train=is_train)
         data, targets, source = mnist.data, mnist.targets, "MNIST"
     else:
         part = slice(0, 400) if is_train else slice(400, 500)  # of each digit; the ten digits take turns
@@ -254,10 +255,10 @@ class History:
     def add(self, trained, tested):
         """Take in what `train` and `test` returned for one epoch."""
         for name, (accuracy, loss) in [("train", trained), ("test", tested)]:
-            self.curves[f"{name}_acc"].append(accuracy)
-            self.curves[f"{name}_losses"].append(loss)
+            self.curves[f"{name}_acc"].append(float(accuracy))
+            self.curves[f"{name}_losses"].append(float(loss))
         self._before, seconds = [], time.perf_counter() - self._epoch_start
-        self.seconds += seconds
+        self.seconds, self._epoch_start = self.seconds + seconds, self._epoch_start + seconds
         print(
             f"Epoch {self.done:2}: training {trained[0]:5.2f} % (loss {trained[1]:.4f}), "
             f"{self.measured_on} {tested[0]:5.2f} % (loss {tested[1]:.4f}), "
@@ -378,7 +379,7 @@ def show_digits(images, titles, columns=4, save=None):
     size, frame = (1.9 * columns, 2.1 * rows), {"frame_on": False, "xticks": [], "yticks": []}
     figure, _ = plt.subplots(rows, columns, figsize=size, layout="constrained", subplot_kw=frame)
     for ax, image, title in zip(figure.axes, images, titles):
-        ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
+        ax.imshow(torch.as_tensor(image).squeeze().cpu().numpy(), cmap="gray")
         ax.set_title(title, fontsize=11)
     show_figure(figure, save)
 
@@ -428,7 +429,8 @@ def plot_misclassified(mistakes, count=12, save=None):
 
 def plot_confusion_matrix(matrix, save=None):
     """The confusion matrix, its mistakes coloured, with the accuracy of each digit on the right."""
-    mistakes, digits = matrix.clone().fill_diagonal_(0), range(len(matrix))
+    matrix, digits = torch.as_tensor(matrix).cpu(), range(len(matrix))
+    mistakes = matrix.clone().fill_diagonal_(0)
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
     for truth, guess in matrix.nonzero().tolist():
@@ -465,9 +467,10 @@ class Tally(tqdm):
             if len(batch) != 2 or not all(torch.is_tensor(part) and part.dim() for part in batch):
                 raise TypeError(f"this {type(loader).__name__} is not a loader of batches (images, labels)")
             data, target = batch
-            if data.device.type == "cpu" and data.is_floating_point() and not data.sum().isfinite():
+            if data.device.type == "cpu" and data.is_floating_point() and not data.float().sum().isfinite():
                 raise ValueError("this batch has pixels that are nan or infinite: check how it is prepared")
-            self.size, target = len(target), target.long() if target.dtype == torch.int32 else target
+            is_whole = not target.is_floating_point() and target.dtype != torch.bool
+            self.size, target = len(target), target.long() if is_whole else target
             yield data.to(self.device), target.to(self.device)
         if not self.size:
             raise ValueError("the loader is empty: it holds no digits")
@@ -506,31 +509,28 @@ def check_labels(labels, prediction):
         raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
-class Reshaping(torch.overrides.TorchFunctionMode):
-    """Lets a network use `view` whatever the order of its numbers in memory; slow, so only where needed."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        is_view = function is torch.Tensor.view and not kwargs and not isinstance(args[-1], torch.dtype)
-        return (torch.Tensor.reshape if is_view else function)(*args, **(kwargs or {}))
+def view_anyway(tensor, *shape, view=torch.Tensor.view, **named):
+    """What `tensor.view` does, whatever the order of its numbers in memory."""
+    try:
+        return view(tensor, *shape, **named)
+    except RuntimeError:
+        return view(tensor.contiguous(), *shape, **named)
 
 
 @contextlib.contextmanager
 def fast(model, device):
     """Make a CPU compute faster in this block; the results stay the same, except for rounding."""
-    is_usable = torch.device(device).type == "cpu" and all(weight.dim() < 5 for weight in model.parameters())
-    if is_usable:
-        model.to(memory_format=torch.channels_last)  # the order of numbers that CPU convolutions prefer
-        with contextlib.suppress(OSError, AttributeError, TypeError):  # only Linux has glibc
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # freed memory stays: this saves up to a third
-    codes = [getattr(f, "__code__", f) for m in model.modules() for f in (vars(type(m)) | vars(m)).values()]
-    has_view = any("view" in getattr(code, "co_names", ()) for code in codes)  # in any function of the model
-    try:
-        with Reshaping() if is_usable and has_view else contextlib.nullcontext():
-            yield
-    finally:
-        if is_usable:
-            model.to(memory_format=torch.contiguous_format)
+    is_odd = any(nn.parameter.is_lazy(weight) or weight.dim() > 4 for weight in model.parameters())
+    is_compiled = hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None)
+    with contextlib.ExitStack() as at_the_end:
+        if torch.device(device).type == "cpu" and not is_odd and not is_compiled:
+            model.to(memory_format=torch.channels_last)  # the order of numbers that CPU convolutions prefer
+            at_the_end.callback(model.to, memory_format=torch.contiguous_format)
+            at_the_end.enter_context(mock.patch.object(torch.Tensor, "view", view_anyway))
+            with contextlib.suppress(OSError, AttributeError, TypeError):  # only Linux has glibc
+                libc = ctypes.CDLL("libc.so.6")
+                libc.mallopt(-4, 0), libc.mallopt(-1, 2**31 - 1)  # freed memory stays: saves up to a third
+        yield
 
 
 def bfloat16(device, wanted=True):

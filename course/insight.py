@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from utils import plot_epochs, show_figure
+from utils import Normalize, plot_epochs, show_figure
 
 __all__ = [
     "show_answer", "plot_gaps", "receptive_fields", "print_receptive_fields", "plot_receptive_fields",
@@ -23,13 +23,24 @@ __all__ = [
 
 IMAGE_SIZE = 28
 
+
+def answering_copy(model):
+    """A copy of the network that only answers: on the CPU, with 32 bits, in evaluation mode."""
+    return copy.deepcopy(model).float().cpu().eval()
+
+
+def _as_batch(image):
+    image = image.reshape(1, 1, *image.shape[-2:]).cpu()
+    return Normalize()(image[0]) if image.dtype == torch.uint8 else image
+
+
 # --- One answer --------------------------------------------------------------------------------
 
 
 def show_answer(model, image, title=""):
     """Draw a digit, as the network takes it, beside the ten probabilities of the answer."""
     with torch.no_grad():
-        answer = copy.deepcopy(model).cpu().eval()(_as_batch(image)).softmax(dim=1)[0]
+        answer = answering_copy(model)(_as_batch(image)).softmax(dim=1)[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(5.5, 2.3), layout="constrained")
     left.imshow(image.squeeze().cpu().numpy(), cmap="gray")
     left.set_title(title)
@@ -73,7 +84,7 @@ class Layer:
 
 
 class Calls(TorchFunctionMode):
-    """Notes each function call of a forward pass: its name, its arguments and its result."""
+    """Notes each function call of a forward pass: name, arguments, result, and a copy of the result."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +93,7 @@ class Calls(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         kept = output.clone() if isinstance(output, torch.Tensor) else output  # an in-place ReLU changes it
-        self.noted.append((function.__name__.strip("_"), args, kwargs or {}, kept))
+        self.noted.append((function.__name__.strip("_"), args, kwargs or {}, output, kept))
         return output
 
 
@@ -102,19 +113,28 @@ def _number(value):
 
 def receptive_fields(model):
     """A `Layer` for each layer of the network: its output size, its receptive field and its parameters."""
-    watched = copy.deepcopy(model).cpu().eval()
+    watched = answering_copy(model)
+    image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     with torch.no_grad(), Calls() as calls:
-        watched(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
+        watched(image)
     names = {id(weight): name.rpartition(".")[0] for name, weight in watched.named_parameters()}
-    layers, pools = [Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)], 0
-    for kind, args, kwargs, output in calls.noted:
-        if kind not in ARGUMENTS:
+    layers, pools = [], 0
+    came_from = {id(image): Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)}  # the layer behind each tensor
+    for kind, args, kwargs, output, _ in calls.noted:
+        given = [*args, *kwargs.values()]
+        parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+        sources = [came_from[id(part)] for part in parts if id(part) in came_from]
+        if not sources:
             continue
-        weights = [value for value in [*args, *kwargs.values()] if id(value) in names]
-        pools += not weights
-        name = names[id(weights[0])] if weights else f"pool{pools}"
-        layers.append(_layer(name, kind, args, kwargs, output, layers[-1], weights))
-    return layers[1:]
+        layer = max(sources, key=lambda source: source.field)  # where branches meet, the widest counts
+        if kind in ARGUMENTS:
+            weights = [value for value in given if id(value) in names]
+            pools += not weights
+            name = names[id(weights[0])] if weights else f"pool{pools}"
+            layer = _layer(name, kind, args, kwargs, output, layer, weights)
+            layers.append(layer)
+        came_from[id(output)] = layer
+    return layers
 
 
 def _layer(name, kind, args, kwargs, output, before, weights):
@@ -154,13 +174,13 @@ def print_receptive_fields(model):
     print(
         f"{'layer':<16} {'output':>7} {'kernel':>6} {'stride':>6} {'jump':>4} {'field':>7} {'parameters':>10}"
     )
-    for layer in (layers := receptive_fields(model)):
+    for layer in receptive_fields(model):
         size, field = f"{layer.size}×{layer.size}", f"{layer.field}×{layer.field}"
         print(
             f"{layer.name:<16} {size:>7} {layer.kernel:>6} {layer.stride:>6} {layer.jump:>4} "
             f"{field:>7} {f'{layer.parameters:,}' if layer.parameters else '':>10}".rstrip()
         )
-    print(f"{sum(layer.parameters for layer in layers):,} parameters")
+    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters")
 
 
 def plot_receptive_fields(model, image, save=None):
@@ -210,10 +230,6 @@ def plot_filters(model, save=None):
     show_figure(figure, save)
 
 
-def _as_batch(image):
-    return image.reshape(1, 1, *image.shape[-2:]).cpu()
-
-
 @contextlib.contextmanager
 def watching(model):
     """Collect the outputs of all convolutions, by name, in the order in which they run."""
@@ -231,7 +247,7 @@ def watching(model):
 
 def plot_feature_maps(model, image, maps=8, save=None):
     """Draw a digit on its way through the network: the first maps of every convolution."""
-    still = copy.deepcopy(model).cpu().eval()
+    still = answering_copy(model)
     with torch.no_grad(), watching(still) as outputs:
         still(_as_batch(image))
     size = maps, 1.15 * len(outputs)
@@ -253,7 +269,7 @@ def heat_map(model, image, digit):
     of a map says how much the digit's output would rise with it. Evidence against the digit is left out.
     """
     # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
-    still = copy.deepcopy(model).cpu().double().eval()
+    still = answering_copy(model).double().requires_grad_()
     with torch.enable_grad(), watching(still) as outputs:
         scores = still(_as_batch(image).double())
         wide = [name for name in outputs if still.get_submodule(name).kernel_size != (1, 1)]
@@ -276,7 +292,7 @@ def heat_map(model, image, digit):
 def plot_heat_maps(model, image, truth, save=None):
     """Draw the heat maps of the true digit and, if the network answers something else, of its answer."""
     with torch.no_grad():
-        still = copy.deepcopy(model).cpu().eval()
+        still = answering_copy(model)
         answer = int(still(_as_batch(image)).argmax())
     digits = list(dict.fromkeys([truth, answer]))
     figure, axes = plt.subplots(

@@ -84,8 +84,10 @@ def together(model):
 
 
 def unwrapped(model):
-    """The network itself."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    """The network itself, without what compiles it or shares its work."""
+    model = getattr(model, "_orig_mod", model)
+    sharing = nn.parallel.DistributedDataParallel, nn.DataParallel
+    return model.module if isinstance(model, sharing) else model
 
 
 class Share(Sampler):

@@ -61,7 +61,7 @@ class PlainRecipe(Recipe):
         return optim.SGD(model.parameters(), self.peak, momentum=0.9)
 
     def scheduler(self, optimizer, steps):
-        return optim.lr_scheduler.StepLR(optimizer, steps * 3 // 4)
+        return optim.lr_scheduler.StepLR(optimizer, max(1, steps * 3 // 4))
 
 
 PLAIN = PlainRecipe(

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -493,3 +494,138 @@ def test_a_long_schedule_is_known_again(digits, tmp_path):
         steps = 1000 * len([*history.optimizer.param_groups])  # a new number each time, as in a new process
         history.scheduler = optim.lr_scheduler.OneCycleLR(history.optimizer, 0.1, total_steps=steps)
         assert run(tmp_path / "a.pt", epochs).done == epochs
+
+
+L = optim.lr_scheduler
+SCHEDULES = {  # what makes it from an optimizer, and the same with another setting
+    "StepLR": [lambda o: L.StepLR(o, 15), lambda o: L.StepLR(o, 14)],
+    "MultiStepLR": [lambda o: L.MultiStepLR(o, [1, 5]), lambda o: L.MultiStepLR(o, [1, 6])],
+    "OneCycleLR": [
+        lambda o: L.OneCycleLR(o, 0.1, total_steps=9),
+        lambda o: L.OneCycleLR(o, 0.1, total_steps=9, pct_start=0.5),
+    ],
+    "CosineAnnealingLR": [lambda o: L.CosineAnnealingLR(o, 9), lambda o: L.CosineAnnealingLR(o, 9, 0.01)],
+    "warm restarts": [
+        lambda o: L.CosineAnnealingWarmRestarts(o, 2, 2),
+        lambda o: L.CosineAnnealingWarmRestarts(o, 2, 3),
+    ],
+    "CyclicLR": [lambda o: L.CyclicLR(o, 0.01, 0.1), lambda o: L.CyclicLR(o, 0.01, 0.2)],
+    "LinearLR": [lambda o: L.LinearLR(o, 0.5), lambda o: L.LinearLR(o, 0.4)],
+    "PolynomialLR": [lambda o: L.PolynomialLR(o, 9), lambda o: L.PolynomialLR(o, 9, power=2)],
+    "plateau": [lambda o: L.ReduceLROnPlateau(o), lambda o: L.ReduceLROnPlateau(o, threshold=0.1)],
+    "sequential": [
+        lambda o: L.SequentialLR(o, [L.LinearLR(o, 0.5), L.StepLR(o, 3)], [1]),
+        lambda o: L.SequentialLR(o, [L.LinearLR(o, 0.5), L.StepLR(o, 4)], [1]),
+    ],
+    "chained": [
+        lambda o: L.ChainedScheduler([L.LinearLR(o, 0.5), L.StepLR(o, 3)]),
+        lambda o: L.ChainedScheduler([L.LinearLR(o, 0.5), L.StepLR(o, 3, gamma=0.2)]),
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_setting_of_a_schedule_counts_and_its_progress_does_not(name, tmp_path):
+    """Else the old settings would be used, and the result would be shown as that of the new ones."""
+
+    def run(make, epochs):
+        model = nn.Linear(2, 2)
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        history = utils.History(model, optimizer, make(optimizer), live=False)
+        for _ in kept(history, epochs, tmp_path / "a.pt"):
+            optimizer.step()
+            history.scheduler.step(*([1.0] if name == "plateau" else []))
+            history.add((50.0, 1.0), (50.0, 1.0))
+        return history.done
+
+    same_settings, other_setting = SCHEDULES[name]
+    assert [run(same_settings, epochs) for epochs in [3, 5]] == [3, 5]
+    with pytest.raises(ValueError, match="belongs to a training run with .* instead of "):
+        run(other_setting, 6)
+
+
+class Halving(optim.lr_scheduler.LRScheduler):
+    """A schedule of one's own, which counts in its own way."""
+
+    seen = 0
+
+    def get_lr(self):
+        self.seen += 1
+        return [0.1 / self.seen]
+
+
+def test_a_schedule_of_ones_own_goes_on(digits, tmp_path):
+    for epochs in (1, 2):
+        history, run = training(digits)
+        history.scheduler = Halving(history.optimizer)
+        assert run(tmp_path / "a.pt", epochs).done == epochs
+
+
+@pytest.mark.parametrize("setting", [{"momentum": 0.5}, {"nesterov": True}])
+def test_another_momentum_is_refused_beside_a_schedule_that_leaves_it_alone(setting, digits, tmp_path):
+    history, run = training(digits)
+    run(tmp_path / "a.pt", 1)
+    history, run = training(digits)
+    (group,) = history.optimizer.param_groups
+    group |= setting
+    with pytest.raises(ValueError, match=f"run with {next(iter(setting))} .* instead of "):
+        run(tmp_path / "a.pt", 2)
+
+
+def test_numbers_of_numpy_are_kept_as_plain_numbers(tmp_path):
+    """`read_safely` refuses NumPy's own: the whole training would be lost."""
+    path, done = tmp_path / "a.pt", []
+    for epochs in (1, 2):
+        model = nn.Linear(2, 2)
+        optimizer = optim.SGD(model.parameters(), lr=np.logspace(-3, 0, 4)[2])
+        scheduler = L.CosineAnnealingLR(optimizer, np.int64(5), np.float64(0.01))
+        history = utils.History(model, optimizer, scheduler, live=False)
+        for _ in kept(history, epochs, path):
+            history.add((np.mean([90, 91]), np.float32(0.3)), (torch.tensor(92.0), 0.2))
+        done.append(history.done)
+    assert done == [1, 2] and utils.load_weights(path, nn.Linear(2, 2))
+    assert history.curves["train_acc"] == [90.5, 90.5] and type(history.curves["test_acc"][0]) is float
+
+
+def test_pythons_random_numbers_go_on_too(tmp_path):
+    def run(epochs, path):
+        history = utils.History(nn.Linear(2, 2), None, live=False)
+        history.optimizer = optim.SGD(history.model.parameters(), lr=0.1)
+        seed_everything(0)
+        drawn = []
+        for _ in kept(history, epochs, path):
+            drawn.append(random.random())
+            history.add((50.0, 1.0), (50.0, 1.0))
+        return drawn
+
+    assert run(4, tmp_path / "whole.pt") == run(2, tmp_path / "a.pt") + run(4, tmp_path / "a.pt")
+
+
+def test_what_else_a_run_depends_on_can_be_said(digits, tmp_path):
+    for settings, sentence in [("seed 0", ""), ("seed 0", ""), ("seed 1", "with seed 0 instead of seed 1: ")]:
+        history, _ = training(digits)
+        loop = kept(history, 1, tmp_path / "a.pt", settings)
+        if sentence:
+            with pytest.raises(ValueError, match=sentence):
+                next(loop)
+        else:
+            for _ in loop:
+                history.add((50.0, 1.0), (50.0, 1.0))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_weights_are_those_of_the_network_itself(wrap, tmp_path):
+    model = NetMini()
+    history = utils.History(wrap(model), None, live=False)
+    history.optimizer = optim.SGD(model.parameters(), lr=0.1)
+    for _ in kept(history, 1, tmp_path / "a.pt"):
+        history.add((50.0, 1.0), (50.0, 1.0))
+    assert same(utils.load_weights(tmp_path / "a.pt", NetMini()).state_dict(), model.state_dict())
+
+
+def test_a_checkpoint_may_be_in_the_home_folder(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    training(digits)[1]("~/a.pt", 1)
+    assert (tmp_path / "a.pt").is_file()

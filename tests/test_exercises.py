@@ -144,6 +144,22 @@ class Small(nn.Module):
         return F.log_softmax(x, dim=1) if self.probabilities else x
 
 
+class Unused(nn.Module):
+    """A network with a convolution that it never uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(784, 10)
+
+    def forward(self, x):
+        return F.log_softmax(self.fc(x.flatten(1)), dim=1)
+
+
+def lazy():
+    """A network whose layers find their sizes with the first batch."""
+    return nn.Sequential(nn.LazyConv2d(4, 5), nn.Flatten(), nn.LazyLinear(10), nn.LogSoftmax(dim=1))
+
+
 class Unfinished(nn.Module):
     def __init__(self):
         super().__init__()
@@ -168,6 +184,7 @@ RIGHT = [
     (check_shift, [shift], {}),
     (check_data_set, [data_set], {}),
     (check_small_network, [NetGAP], {}),
+    (check_small_network, [lazy()], {}),
     (check_reached, [97.2], {"goal": 97}),
     (check_reached, [97], {"goal": 97}),
     (check_logit_gradients, [logit_gradients], {}),
@@ -211,6 +228,7 @@ WRONG = [
     (check_data_set, [lambda *given: data_set(*given, count=40)], {}, "all 50 pictures, not 40"),
     (check_data_set, [lambda *given: data_set(*given, size=10)], {}, "32 pictures, not 10"),
     (check_data_set, [lambda *given: data_set(*given, shuffle=False)], {}, "shuffle=True"),
+    (check_data_set, [lambda *given: (data_set(*given)[0], data_set(*given)[1])], {}, "should deliver the"),
     (check_data_set, [lambda *given: fails(*given)], {}, f"in line {line_of(fails, 2)} (return"),
     (check_data_set, [fails], {}, "(return numbers[2]) with IndexError: list index out of range"),
     (check_accuracy, [lambda p, y: (p.argmax(0) == y).float().mean()], {}, "use dim=1"),
@@ -248,6 +266,7 @@ WRONG = [
     (check_small_network, [accuracy], {}, "a class that inherits from nn.Module"),
     (check_tiny_network, [Small(more=8000 - 286)], {}, "8,000 parameters, but must have fewer than 8,000"),
     (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
+    (check_small_network, [Unused], {}, "uses no convolution"),
     (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
     (check_reached, [0], {"goal": 97}, "97.00 points short of 97"),
     (check_reached, [0.994], {"goal": 99.4}, "in per cent"),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import utils
 from course import insight
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
@@ -367,3 +368,69 @@ def test_a_heat_map_needs_a_filter_that_sees_a_neighbourhood():
     model = nn.Sequential(nn.Conv2d(1, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match="Sequential has only 1×1 convolutions"):
         insight.heat_map(model, torch.rand(1, 28, 28), 3)
+
+
+class Shortcut(nn.Module):
+    """Two ways from one map to the next, as in a ResNet: a 3×3 convolution, and a 1×1 as shortcut."""
+
+    def __init__(self, join=torch.add):
+        super().__init__()
+        self.first, self.wide = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.short, self.join = nn.Conv2d(4, 4, 1, stride=2), join
+        self.last = nn.Conv2d(4 if join is torch.add else 8, 10, 3, padding=1)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        x = self.join(self.wide(x), self.short(x)) if self.join is torch.add else self.both(x)
+        return self.last(F.relu(x)).amax(dim=(2, 3)).log_softmax(dim=1)
+
+    def both(self, x):
+        return self.join([self.wide(x), self.short(x)], dim=1)
+
+
+@pytest.mark.parametrize("join", [torch.add, torch.cat])
+def test_receptive_fields_where_branches_meet(join):
+    layers = {layer.name: layer for layer in insight.receptive_fields(Shortcut(join))}
+    found = {name: (layer.field, layer.jump, layer.size) for name, layer in layers.items()}
+    assert found == {"first": (3, 1, 28), "wide": (5, 2, 14), "short": (3, 2, 14), "last": (9, 2, 14)}
+
+
+def test_a_heat_map_where_branches_meet():
+    """The evidence is a bright square; with the fields in a row, the map would be moved by seven pixels."""
+    model, image = Shortcut(), torch.zeros(1, 28, 28)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(0 if weight.dim() == 1 else 0.1)
+    image[0, 18:22, 18:22] = 1
+    heat = insight.heat_map(model, image, 3)
+    row, column = divmod(int(heat.argmax()), 28)
+    assert abs(row - 19.5) <= 1 and abs(column - 19.5) <= 1
+
+
+def test_the_total_counts_layers_that_have_no_row(capsys):
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.PReLU(), nn.Flatten(), nn.Linear(2704, 10)
+    )
+    insight.print_receptive_fields(model)
+    assert capsys.readouterr().out.splitlines()[-1] == "27,099 parameters"
+
+
+def test_a_heat_map_of_a_frozen_network():
+    model, image = NetMini().eval(), torch.rand(1, 28, 28)
+    expected = insight.heat_map(model, image, 3)
+    assert torch.equal(insight.heat_map(model.requires_grad_(False), image, 3), expected)
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_raw_digit_is_normalised_first():
+    model, raw = NetMini(), torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    normalised = utils.Normalize()(raw[None])[0]
+    assert torch.equal(insight.heat_map(model, raw, 3), insight.heat_map(model, normalised, 3))
+
+
+def test_pictures_of_a_network_with_64_bits(figures):
+    model, image = NetMini().double(), torch.rand(1, 28, 28)
+    insight.show_answer(model, image)
+    insight.plot_heat_maps(model, image, 3)
+    insight.plot_feature_maps(model, image)
+    assert len(figures) == 3 and next(model.parameters()).dtype == torch.float64

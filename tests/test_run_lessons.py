@@ -93,6 +93,11 @@ def test_a_wrong_number_of_epochs(monkeypatch, stopped):
     assert stopped() == "EPOCHS=none is not a number of epochs: use a whole number, 1 or more"
 
 
+def test_the_lessons_themselves_are_no_place_for_copies(stopped, capsys):
+    assert stopped("--out", run_lessons.HERE) == 2 == stopped("--in-place", "--out", "elsewhere")
+    assert "the lessons themselves" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written(stopped, tmp_path):
     (tmp_path / "file").write_text("no folder")
     said = stopped("--out", tmp_path / "file")

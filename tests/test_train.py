@@ -140,6 +140,24 @@ def test_seeds_make_a_difference_and_repeat_themselves(command, tmp_path):
     assert losses[0] == losses[2] != losses[1]
 
 
+def test_a_checkpoint_belongs_to_one_seed_and_one_recipe(command, monkeypatch):
+    command("--epochs", "1", "--seed", "1")
+    with pytest.raises(SystemExit, match="run with seed 1, epochs 1, .* instead of seed 2, epochs 1, "):
+        command("--epochs", "1", "--seed", "2")
+    monkeypatch.setitem(train.RECIPES, "NetMini", replace(train.RECIPES["NetMini"], degrees=40))
+    with pytest.raises(SystemExit, match="run with seed 1, .* degrees 8, .* instead of .* degrees 40, "):
+        command("--epochs", "1", "--seed", "1")
+
+
+@pytest.mark.parametrize("name", train.RECIPES)
+def test_every_recipe_can_be_smoke_tested(name):
+    """512 digits may be a single batch."""
+    optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), 0.1)
+    scheduler = train.RECIPES[name].scheduler(optimizer, 1)
+    optimizer.step()
+    scheduler.step()
+
+
 @pytest.mark.parametrize(
     ("arguments", "epochs", "seed", "file"),
     [([], 18, 0, "NetFC.pt"), (["--seed", "3", "--epochs", "7"], 7, 3, "NetFC-seed3.pt")],

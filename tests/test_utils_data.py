@@ -1,5 +1,7 @@
 """utils.py, data: loaders, digits in memory, augmentation."""
 
+import os
+
 import pytest
 import torch
 import torchvision.transforms.functional as one_by_one
@@ -70,10 +72,11 @@ def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatc
 
     class Stored:
         def __init__(self, root, train=True):
-            assert root == "there"
+            assert root == os.path.abspath("there")
             self.data, self.targets = torch.zeros(5, 28, 28, dtype=torch.uint8), torch.full((5,), int(train))
 
-    monkeypatch.setattr(utils, "why_no_mnist", lambda root: None if root == "there" else "not there")
+    there = os.path.abspath("there")
+    monkeypatch.setattr(utils, "why_no_mnist", lambda root: None if root == there else "not there")
     monkeypatch.setattr(utils.datasets, "MNIST", Stored)
     (train_data, _), (test_data, _) = get_trainloader(root="there"), get_testloader(root="there")
     assert train_data.targets.tolist() == [1] * 5 and test_data.targets.tolist() == [0] * 5
@@ -289,3 +292,14 @@ def test_wrong_input_gets_one_sentence(no_mnist, call, sentence):
 def test_the_variation_of_lesson_5_is_the_default():
     """Rotated by up to 15 degrees, and one digit in ten cropped; that is all."""
     assert vars(utils.Augment()) == {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}
+
+
+def test_the_working_folder_may_change(tmp_path, monkeypatch):
+    """As with `%cd` in Colab: what was found once must not be looked for in the new folder."""
+    asked = []
+    monkeypatch.setattr(utils, "why_no_mnist", lambda root: asked.append(root) or "none here")
+    for name in ["one", "two"]:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        get_testloader(limit=1, root="data")
+    assert asked == [str(tmp_path / "one" / "data"), str(tmp_path / "two" / "data")]

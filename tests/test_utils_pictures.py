@@ -1,5 +1,6 @@
 """utils.py, what the network gets wrong, and the pictures that show it."""
 
+import numpy as np
 import pytest
 import torch
 from matplotlib import colors
@@ -239,3 +240,10 @@ def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted digit", "true digit")
     assert list(ax.get_xticks()) == list(ax.get_yticks()) == list(range(10))
     assert ax.images[0].get_clim() == (0, 7)
+
+
+def test_arrays_are_drawn_too(figures):
+    """As scikit-learn makes a confusion matrix, and as matplotlib is often given images."""
+    utils.plot_confusion_matrix(np.eye(3, dtype=int))
+    utils.show_digits([np.ones((28, 28))], ["one"])
+    assert [text.get_text() for text in figures[0].axes[0].texts] == ["1"] * 3 and len(figures) == 2

@@ -226,26 +226,70 @@ class Call(nn.Module):
         return self.function(x)
 
 
-@pytest.mark.parametrize("function", [lambda x: x.view(len(x), -1), Viewing(), torch.Tensor.clone])
+class Inherited(Viewing):
+    """The `view` stands in another class, as in a network that changes one layer of another."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+def flat(x):
+    return x.view(size=(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.view(len(x), -1),
+        lambda x: flat(x),
+        lambda x: torch.cat([part.view(1, -1) for part in x.split(1)]),
+        Viewing(),
+        Inherited(),
+    ],
+)
 def test_view_is_allowed_wherever_a_network_uses_it(function):
     if isinstance(function, nn.Module):
         model = nn.Sequential(function)
     else:
         model = nn.Sequential(nn.Conv2d(1, 4, 3), Call(function), nn.Flatten(), nn.Linear(4 * 26 * 26, 10))
+    images = torch.rand(2, 1, 28, 28)
+    expected = model(images)
     with utils.fast(model, "cpu"):
-        assert (torch.overrides._get_current_function_mode() is None) == (function is torch.Tensor.clone)
-        assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
+    assert torch.Tensor.view is torch._C.TensorBase.view, "afterwards it is PyTorch's own again"
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_network_may_use_view(in_place):
+    model, images = Viewing(), torch.rand(2, 1, 28, 28)
+    expected = model(images)
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
+    with utils.fast(model, "cpu"):
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_view_as_another_type_stays_a_view():
     numbers = torch.tensor([1.0, 2.0])
-    with utils.Reshaping():
+    with utils.fast(nn.Linear(1, 1), "cpu"):
         assert (
             numbers.view(torch.int32).tolist()
             == numbers.view(dtype=torch.int32).tolist()
             == [2**23 * 127, 2**30]
         )
         assert numbers.t().view(-1).data_ptr() == numbers.data_ptr(), "nothing is copied without need"
+        with pytest.raises(RuntimeError, match="invalid for input of size 2"):
+            numbers.view(3)
+
+
+def test_layers_that_do_not_know_their_size_yet():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+    loader = uneven_loader()
+    for _ in range(2):
+        utils.train(model, "cpu", loader, sgd(model), F.cross_entropy)
+    assert model[3].weight.shape == (10, 4 * 26 * 26)
 
 
 def processor_with(monkeypatch, **capabilities):
@@ -741,3 +785,32 @@ def test_half_precision_is_the_default_where_it_is_faster(monkeypatch, is_faster
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     with utils.bfloat16("cpu", *wanted):
         assert torch.is_autocast_enabled("cpu") == enabled
+
+
+def test_the_seconds_of_a_loop_without_epochs(monkeypatch, capsys):
+    """`for epoch in range(n)` does not start the clock anew: each epoch begins where the last one ended."""
+    clock = iter([0.0, 2.0, 5.0])
+    monkeypatch.setattr(utils.time, "perf_counter", lambda: next(clock))
+    history = utils.History(Linear(), sgd(Linear()), live=False)
+    for _ in range(2):
+        history.add((50.0, 1.0), (60.0, 0.9))
+    said = capsys.readouterr().out
+    assert history.seconds == 5 and ", 2 s\n" in said and ", 3 s\n" in said
+
+
+def test_bright_pixels_of_16_bits_are_finite(digits):
+    """Their sum is not, with 16 bits."""
+    images = torch.full((4, 1, 28, 28), 100.0, dtype=torch.float16)
+    loader = DataLoader(TensorDataset(images, torch.arange(4)), 4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).half()
+    assert utils.predict(model, "cpu", loader)[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_whole_type(kind):
+    """26 letters: 26 times a label is more than 8 bits hold."""
+    labels = torch.arange(260) % 26
+    loader = DataLoader(TensorDataset(torch.rand(260, 1, 28, 28), labels.to(kind)), 52)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 26))
+    utils.train(model, "cpu", loader, sgd(model), nn.CrossEntropyLoss())
+    assert utils.confusion_matrix(model, "cpu", loader).sum(dim=1).tolist() == [10] * 26

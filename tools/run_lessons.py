@@ -137,6 +137,8 @@ def main():
     args = parser.parse_args()
     sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
     folder = HERE if args.in_place else (args.out or HERE / "runs").resolve()
+    if args.out and folder == HERE:
+        parser.error("the lessons themselves are there: name another folder, or use --in-place without --out")
     for lesson in args.lessons:
         if lesson not in LESSONS:
             parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")

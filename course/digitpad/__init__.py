@@ -6,7 +6,6 @@ It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finge
 This file holds what happens in Python; pad.js and pad.css are what you see in the browser.
 """
 
-import copy
 import math
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course.insight import answering_copy
 from course.look import Widget
 from utils import MEAN, STD, load_weights, warp
 
@@ -105,7 +105,7 @@ class DigitPad(Widget):
     def __init__(self, model):
         if not isinstance(model, nn.Module):
             raise TypeError(f"DigitPad needs a network, as in DigitPad(model), not a {type(model).__name__}")
-        self._network = copy.deepcopy(model).cpu().eval()
+        self._network = answering_copy(model)
         with torch.no_grad():
             shape = list(self._network(torch.zeros(1, 1, 28, 28)).shape)
         if shape != [1, 10]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import utils
+from course.insight import Calls
 
 # Where the code lives that is not the learner's.
 OTHERS = [Path(__file__).parent.parent, utils.__file__, sysconfig.get_path("stdlib")]
@@ -94,16 +95,16 @@ def check_network(Network, limit):
     listed = [part for value in vars(model).values() if isinstance(value, (list, tuple)) for part in value]
     if any(isinstance(part, nn.Module) for part in listed):
         raise NotYet("PyTorch does not find layers in a plain list: use nn.Sequential or nn.ModuleList")
+    model.eval()
+    with torch.no_grad(), Calls() as calls:
+        answer = tensor_from(model, torch.randn(3, 1, 28, 28))
     count = sum(parameter.numel() for parameter in model.parameters())
     if count == 0:
         raise NotYet("the network has no parameters to learn with")
     if count >= limit:
         raise NotYet(f"it has {count:,} parameters, but must have fewer than {limit:,}")
-    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
-        raise NotYet("it has no convolution: linear layers alone do not know which pixels are neighbours")
-    model.eval()
-    with torch.no_grad():
-        answer = tensor_from(model, torch.randn(3, 1, 28, 28))
+    if "conv2d" not in [name for name, *_ in calls.noted]:
+        raise NotYet("it uses no convolution: linear layers alone do not know which pixels are neighbours")
     if answer.shape != (3, 10):
         raise NotYet(f"for 3 digits the output should have the shape [3, 10], not {list(answer.shape)}")
     if not torch.allclose(answer.exp().sum(dim=1), torch.ones(3), atol=1e-4):
@@ -120,12 +121,12 @@ def check_step(function):
 
     def weights(step, steps):
         """The weights after some steps, from the same start."""
-        model = nn.Linear(5, 3, bias=False)
+        model = nn.Linear(5, 3, bias=False).to(utils.device)
         model.weight.data.copy_(start)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
         for _ in range(steps):
-            step(model, optimizer, images, labels)
-        return model.weight.detach()
+            step(model, optimizer, images.to(utils.device), labels.to(utils.device))
+        return model.weight.detach().cpu()
 
     def right(model, optimizer, images, labels, scores=lambda x: x):
         optimizer.zero_grad()

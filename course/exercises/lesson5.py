@@ -117,6 +117,8 @@ def check_data_set(function):
         raise NotYet(
             'say where the pictures come from, or the table of results calls them MNIST: source="..."'
         )
+    if loader.dataset is not data:
+        raise NotYet("the loader should deliver the data set that you return with it")
     if len(data) != 50:
         raise NotYet(f"the data set should hold all 50 pictures, not {len(data)}")
     batch, labels = next(iter(loader))

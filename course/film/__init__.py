@@ -7,7 +7,6 @@
 It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and keyboard.
 """
 
-import copy
 import io
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 import traitlets
 from torchvision.utils import make_grid
 
-from course.insight import watching
+from course.insight import answering_copy, watching
 from course.look import DigitWidget
 
 
@@ -62,7 +61,7 @@ class TrainingFilm(DigitWidget):
                 self._update_page()
 
     def _frame(self):
-        return copy.deepcopy(self.history.model).cpu().eval()
+        return answering_copy(self.history.model)
 
     def _look(self, network):
         """The filters of the first convolution, what they make of the digit, and the network's answer."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import traitlets
 
-from course.insight import ARGUMENTS, Calls, receptive_fields
+from course.insight import ARGUMENTS, Calls, answering_copy, receptive_fields
 from course.look import DigitWidget
 
 KINDS = {  # PyTorch's functions that the lens can explain
@@ -34,7 +34,7 @@ def trace(model, image):
 
     The weights come first among the numbers, then what each step makes of the image.
     """
-    still = copy.deepcopy(model).cpu().eval()
+    still = answering_copy(model)
     fields = iter(receptive_fields(still))
     image = image.reshape(1, 1, 28, 28).cpu()
     with torch.no_grad(), Calls() as calls:
@@ -51,7 +51,7 @@ def trace(model, image):
 
     pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image, maps)}
     layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
-    for function, args, kwargs, output in calls.noted:
+    for function, args, kwargs, _, output in calls.noted:
         is_step = isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
         if not is_step or function in UNCHANGED:
             continue
