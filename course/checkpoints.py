@@ -131,7 +131,7 @@ def _differences(state, optimizer, scheduler, settings):
     pairs = list(_scheduled(theirs, ours)) if is_known else []
     groups = zip(state["optimizer_state"]["param_groups"], _plain(optimizer.state_dict())["param_groups"])
     for old, new in groups:
-        changing = ["params", *(["lr"] if ours else []), *(["momentum", "betas"] * ("max_momentum" in new))]
+        changing = ["params"] + ["lr"] * bool(ours) + ["momentum", "betas"] * ("max_momentum" in new)
         pairs += [(name, old[name], new.get(name)) for name in old if name not in changing]
     for name, before, now in pairs:
         if before != now:
