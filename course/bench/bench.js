@@ -108,14 +108,14 @@ const weight = ({ x, y }, n) => `
 
 const PAGE = `
 <div class="course-widget bench">
-  <svg class="bench-network" viewBox="0 0 700 300">
+  <div class="bench-scroll"><svg class="bench-network" viewBox="0 0 700 300">
     ${WAYS.map(line).join("")}
     ${ROWS.map((y) => line({ x1: COLUMNS[2], y1: y, x2: 655, y2: 150, layer: 5 })).join("")}
     ${NEURONS.map(neuron).join("")}${WAYS.map(weight).join("")}
     <text class="bench-target" x="560" y="20"></text><text class="bench-target" x="560" y="290"></text>
     <g class="bench-error"><rect x="610" y="124" width="88" height="52" rx="8" data-layer="5"/>
     <text x="654" y="146">E</text><text class="bench-value" x="654" y="165"></text></g>
-  </svg>
+  </svg></div>
   <div class="bench-curve">
     <svg viewBox="0 0 260 150" tabindex="0" role="img"><polyline class="bench-earlier"/><polyline class="bench-now"/><circle r="4"/><text x="256" y="16"></text></svg>
     <div>the error after each step</div>
@@ -221,7 +221,8 @@ function render({ model, el }) {
 
   // The weights: mouse, finger, keyboard
   function setWeight(n, value) {
-    const rounded = Math.round(Math.min(Math.max(value, -LIMIT), LIMIT) * 1e6) / 1e6;
+    const limit = Math.max(LIMIT, Math.abs(model.get("weights")[n])); // large steps may lead beyond it
+    const rounded = Math.round(Math.min(Math.max(value, -limit), limit) * 1e6) / 1e6;
     put({ weights: model.get("weights").map((w, place) => (place === n ? rounded : w)) });
   }
   function choose(n) {
@@ -232,19 +233,19 @@ function render({ model, el }) {
   for (const [n, part] of weights.entries()) {
     part.onfocus = () => choose(n);
     part.onpointerdown = (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || drag) return;
       event.preventDefault();
       part.focus({ preventScroll: true });
       part.setPointerCapture(event.pointerId);
-      drag = { x: event.clientX, y: event.clientY, from: model.get("weights")[n] };
+      drag = { id: event.pointerId, x: event.clientX, y: event.clientY, from: model.get("weights")[n] };
     };
     part.onpointermove = (event) => {
-      if (!drag) return;
+      if (event.pointerId !== drag?.id) return;
       const way = Math.round(event.clientX - drag.x + drag.y - event.clientY); // to the right and upwards
       setWeight(n, drag.from + 0.01 * way);
     };
-    part.onpointerup = part.onpointercancel = () => {
-      drag = null;
+    part.onpointerup = part.onpointercancel = (event) => {
+      if (event.pointerId === drag?.id) drag = null;
     };
     part.onkeydown = (event) => {
       if (!(event.key in KEYS)) return;
@@ -338,7 +339,8 @@ function render({ model, el }) {
       );
   }
   window.addEventListener("keydown", guard, true);
-  const names = ["weights", "learning_rate", "past", "has_gradients"].map((name) => `change:${name}`);
+  const synced = ["inputs", "targets", "weights", "learning_rate", "past", "has_gradients"];
+  const names = synced.map((name) => `change:${name}`);
   for (const name of names) model.on(name, draw);
   told.textContent = HINT;
   draw();

@@ -250,8 +250,8 @@ function render({ model, el }) {
       spot = movePen(spot, key, event.shiftKey);
       if (isPenDown) extend(spot);
     } else if (key === " ") {
-      if (isPenDown) lift();
-      else {
+      if (isPenDown && !event.repeat) lift();
+      else if (!event.repeat) {
         isPenDown = true;
         begin(spot);
       }
@@ -318,8 +318,9 @@ function render({ model, el }) {
     stopWaiting();
     showPicture(seen, buffers[0]);
     if (content.probabilities) {
-      showBars(rows, content.probabilities);
-      say(verdictOn(content.probabilities));
+      const answer = verdictOn(content.probabilities);
+      showBars(rows, answer ? content.probabilities : NO_GUESS);
+      say(answer || "The network's answers are not numbers: train it again with a smaller learning rate.");
     }
     ask();
   }

@@ -320,6 +320,62 @@ def test_numbers_set_in_python_are_shown(shown):
     assert texts(shown, ".bench-error .bench-value") == [f"{BackpropBench(weights=[0] * 8).error:.6f}"]
 
 
+def touch(page, *events):
+    """Touch the screen: (kind of event, a place for each finger on it)."""
+    screen = page.context.new_cdp_session(page)
+    for kind, *places in events:
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(places)]
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def middle(part):
+    box = part.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_finger_drags_a_weight(shown):
+    """Notices: a browser that takes the finger's way for scrolling, and ends the drag."""
+    x, y = middle(weight(shown, 5))
+    moves = [("touchMove", (x + way, y)) for way in range(10, 130, 10)]
+    touch(shown, ("touchStart", (x, y)), *moves, ("touchEnd",))
+    assert value(shown, "weights")[4] == pytest.approx(0.40 + 1.20)
+
+
+def test_a_second_finger_leaves_the_first_ones_weight_alone(shown):
+    (x, y), other = middle(weight(shown, 1)), middle(weight(shown, 7))
+    moves = [("touchMove", (x + way, y), other) for way in (10, 20, 30)]
+    touch(shown, ("touchStart", (x, y)), ("touchStart", (x, y), other), *moves, ("touchEnd",))
+    assert value(shown, "weights") == pytest.approx([0.45, *BackpropBench().weights[1:]])
+
+
+def test_a_click_leaves_a_large_weight_as_it_is(shown):
+    """Large steps lead beyond what can be dragged; choosing such a weight must not bring it back."""
+    shown.evaluate("() => { values.weights[4] = -71.76; heard['change:weights'](); }")
+    x, y = middle(weight(shown, 5))
+    shown.mouse.move(x, y)
+    shown.mouse.down()
+    shown.mouse.move(x + 1, y)
+    shown.mouse.up()
+    assert value(shown, "weights")[4] == pytest.approx(-71.75)
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_inputs_and_targets_set_in_python_are_shown(shown, name):
+    shown.evaluate(f"() => {{ values.{name} = [0.3, 0.6]; heard['change:{name}'](); }}")
+    expected = BackpropBench(**{name: [0.3, 0.6]}).error
+    assert texts(shown, ".bench-error .bench-value") == [f"{expected:.6f}"]
+
+
+def test_on_a_phone_the_network_can_be_read_and_scrolled(page, shown):
+    page.set_viewport_size({"width": 360, "height": 760})
+    assert shown.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert weight(shown, 1).bounding_box()["height"] >= 25
+    scroller = shown.locator(".bench-scroll")
+    scroller.evaluate("place => place.scrollTo(1000, 0)")
+    end = scroller.bounding_box()
+    assert 100 < middle(shown.locator(".bench-error"))[0] < end["x"] + end["width"]
+
+
 def test_keys_are_kept_from_jupyter_and_a_removed_bench_leaves_nothing_behind(shown):
     weight(shown, 1).press("ArrowUp")
     assert shown.locator("[data-lm-suppress-shortcuts]").count() == 1

@@ -201,6 +201,19 @@ def test_all_of_it_is_in_view_and_within_its_width(shown, width):
     assert bottom["y"] + bottom["height"] <= 760
 
 
+def test_on_a_phone_the_whole_slider_is_in_view(shown):
+    shown.set_viewport_size({"width": 320, "height": 760})
+    slider = shown.locator(".film input").bounding_box()
+    assert slider["x"] + slider["width"] <= 320
+
+
+def test_in_high_contrast_the_bars_keep_their_colours(shown):
+    shown.emulate_media(forced_colors="active")
+    colours = "bar => [bar, bar.parentElement].map(part => getComputedStyle(part).backgroundColor)"
+    bar, track = shown.locator(".course-track > div").first.evaluate(colours)
+    assert bar == "rgb(61, 139, 253)" and track == "rgba(128, 128, 128, 0.25)"
+
+
 def test_a_removed_film_leaves_nothing_behind(shown):
     shown.evaluate("() => close()")
     shown.locator(".film input").press("a")

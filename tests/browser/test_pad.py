@@ -390,6 +390,26 @@ def test_the_keys_move_a_pen_that_draws_only_while_it_is_down(shown):
     assert circle(shown) is None, "the mouse needs none"
 
 
+def test_a_held_space_bar_lowers_the_pen_once(shown):
+    shown.locator(".digit-pad-canvas").focus()
+    for _ in range(6):
+        shown.keyboard.down("Space")  # from the second time on, as a key that repeats
+    shown.keyboard.up("Space")
+    press(shown, *["ArrowLeft"] * 6)
+    assert colour(shown, 110, 70) == WHITE
+    press(shown, "Backspace")
+    assert ink(shown) == 0, "it was a single stroke"
+
+
+def test_a_network_of_nans_is_said_to_be_one(shown):
+    """Jupyter sends `nan` as a word."""
+    draw(shown, [(0.5, 0.5)])
+    (question,) = questions(shown)
+    shown.evaluate(ANSWER, [{name: question[name] for name in ("from", "version")}, ["nan"] * 10])
+    sees_verdict(shown, "The network's answers are not numbers")
+    assert bars(shown) == [0] * 10
+
+
 def test_keys_undo_and_clear(shown):
     """Notices: Backspace that clears everything, Delete that removes one stroke, and a dead Ctrl+Z."""
     draw(shown, [(0.2, 0.2), (0.8, 0.2)])

@@ -195,6 +195,14 @@ def test_pages_look_right(visit, name, width, theme):
 
 
 @each_page
+def test_pages_fit_the_narrowest_phone(visit, name):
+    """320 pixels are also what remains of a usual window that is enlarged four times."""
+    page = visit(name, 320)
+    scroll_through(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+@each_page
 def test_pages_are_small(visit, name):
     loaded = []
     visit(name, on_load=lambda request: loaded.append(request.sizes()["responseBodySize"]))
@@ -270,6 +278,13 @@ def test_dark_pages_are_printed_in_the_light_theme(visit):
     assert not page.locator(".digit-pad").is_visible()
 
 
+def test_widgets_that_sleep_are_printed_too(visit):
+    page = visit("S5.html")
+    page.emulate_media(media="print")
+    assert page.locator(".live-lens > img").is_visible() and page.locator(".live-film > img").is_visible()
+    assert not page.get_by_role("button", name="Wake").is_visible()
+
+
 # --- The widgets ---
 
 CONTRAST = """place => {
@@ -297,6 +312,7 @@ def test_widgets_stay_inside_their_frame(visit, width):
         for widget in widgets:
             outside = awake(page, widget).evaluate(
                 """place => [...place.querySelectorAll("*")].filter(part =>
+                  !part.parentElement.closest(".bench-scroll") &&
                   part.getBoundingClientRect().right > place.getBoundingClientRect().right + 1).length"""
             )
             assert outside == 0, widget
@@ -358,6 +374,23 @@ def test_a_network_that_cannot_be_loaded(visit):
     page.wait_for_function("document.querySelector('.live-choice span').textContent === ''")
 
 
+def test_a_widget_that_is_being_loaded_says_so(browser, address):
+    """Notices: a button that looks as if nothing happened, or that stays and does nothing any more."""
+    waiting = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/networks/Net.bin", lambda route: waiting.append(route))
+        page.goto(address + "S5.html")
+        place = page.locator(".live-lens")
+        place.get_by_role("button", name="Wake").click()
+        place.get_by_role("button", name="Loading …", disabled=True).wait_for()
+        while not waiting:
+            page.wait_for_timeout(20)
+        waiting[0].abort()
+        place.get_by_role("alert").get_by_text("This could not be loaded.").wait_for()
+        assert place.get_by_role("button").count() == 0 and place.locator("img").is_visible()
+
+
 @pytest.mark.parametrize("missing", ["networks/*", "worker.js", "engine.js"])
 def test_a_widget_that_cannot_be_loaded_keeps_its_picture(browser, address, missing):
     with browser.new_context() as context:
@@ -399,6 +432,14 @@ def test_the_lens_explains_a_cell(visit):
     page.screenshot(path=PICTURES / "site-lens.png")
     answer = int(torch.tensor([float(text) for text in final_scores(place)]).argmax())
     assert answer == 7, "the first test digit"
+    assert place.locator(".lens-map").bounding_box()["height"] >= 24, "a row of numbers can be pointed at"
+    hidden = """place => [...place.querySelectorAll("input")].filter((input) => {
+      input.value = input.max;
+      return input.offsetParent && input.scrollWidth > input.clientWidth;
+    }).length"""
+    conv4 = place.locator("select option", has_text="conv4").get_attribute("value")
+    place.locator("select").select_option(conv4)
+    assert place.evaluate(hidden) == 0, "the number of the last map is cut off"
     place.locator("select").select_option("0")
     place.locator(".lens-map").hover(position={"x": 2, "y": 2})
     black = f"{-utils.MEAN / utils.STD:.3f}".replace("-", "−")

@@ -146,20 +146,24 @@ const BEHIND = {
 async function wake(place) {
   if (place.dataset.state) return; // the second click of a double click
   place.dataset.state = "waking";
+  const button = place.querySelector("button");
+  if (button) Object.assign(button, { disabled: true, textContent: "Loading …" });
   try {
     const [{ default: widget }, { model, extra }] = await Promise.all([
       import(new URL(`widgets/${place.dataset.widget}.js`, HERE)),
       BEHIND[place.dataset.widget](place.dataset),
     ]);
     const el = document.createElement("div");
-    place.querySelector("button")?.remove();
+    button?.remove();
     place.querySelector("img").classList.add("live-still"); // it is shown in print
     place.prepend(el, ...(extra ? [extra] : []));
     widget.render({ model, el });
     place.dataset.state = "awake";
   } catch (error) {
     place.dataset.state = "failed";
+    button?.remove();
     const note = document.createElement("p");
+    note.setAttribute("role", "alert");
     note.textContent = "This could not be loaded. Reload the page to try again.";
     place.append(note);
     console.warn(error);
