@@ -138,6 +138,7 @@ def receptive_fields(model):
 
 
 def _layer(name, kind, args, kwargs, output, before, weights):
+    """The `Layer` that a function call adds to the layer `before` it."""
     image, *rest = args
     values = dict(zip(ARGUMENTS[kind], rest)) | kwargs
     kernel, stride, padding, dilation = 1, 1, 0, 1
