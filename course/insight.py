@@ -29,7 +29,8 @@ def answering_copy(model):
     return copy.deepcopy(model).float().cpu().eval()
 
 
-def _as_batch(image):
+def as_batch(image):
+    """A digit of any shape as a batch of one, on the CPU; a raw one is normalised."""
     image = image.reshape(1, 1, *image.shape[-2:]).cpu()
     return Normalize()(image[0]) if image.dtype == torch.uint8 else image
 
@@ -40,7 +41,7 @@ def _as_batch(image):
 def show_answer(model, image, title=""):
     """Draw a digit, as the network takes it, beside the ten probabilities of the answer."""
     with torch.no_grad():
-        answer = answering_copy(model)(_as_batch(image)).softmax(dim=1)[0]
+        answer = answering_copy(model)(as_batch(image)).softmax(dim=1)[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(5.5, 2.3), layout="constrained")
     left.imshow(image.squeeze().cpu().numpy(), cmap="gray")
     left.set_title(title)
@@ -250,7 +251,7 @@ def plot_feature_maps(model, image, maps=8, save=None):
     """Draw a digit on its way through the network: the first maps of every convolution."""
     still = answering_copy(model)
     with torch.no_grad(), watching(still) as outputs:
-        still(_as_batch(image))
+        still(as_batch(image))
     size = maps, 1.15 * len(outputs)
     figure, axes = plt.subplots(len(outputs), maps, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
@@ -272,7 +273,7 @@ def heat_map(model, image, digit):
     # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
     still = answering_copy(model).double().requires_grad_()
     with torch.enable_grad(), watching(still) as outputs:
-        scores = still(_as_batch(image).double())
+        scores = still(as_batch(image).double())
         wide = [name for name in outputs if still.get_submodule(name).kernel_size != (1, 1)]
         if not wide:
             raise ValueError(f"{type(model).__name__} has only 1×1 convolutions, and they have no heat map")
@@ -294,7 +295,7 @@ def plot_heat_maps(model, image, truth, save=None):
     """Draw the heat maps of the true digit and, if the network answers something else, of its answer."""
     with torch.no_grad():
         still = answering_copy(model)
-        answer = int(still(_as_batch(image)).argmax())
+        answer = int(still(as_batch(image)).argmax())
     digits = list(dict.fromkeys([truth, answer]))
     figure, axes = plt.subplots(
         1, 1 + len(digits), figsize=(2.6 * (1 + len(digits)), 2.9), layout="constrained"

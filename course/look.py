@@ -6,7 +6,7 @@ from pathlib import Path
 import anywidget
 import torch
 
-from utils import Normalize
+from course.insight import as_batch
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "Test_Images"
@@ -58,6 +58,5 @@ class DigitWidget(Widget):
     def image(self, image):
         if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
             raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
-        image = image.reshape(1, 28, 28).cpu()
-        self._image = Normalize()(image)[0] if image.dtype == torch.uint8 else image
+        self._image = as_batch(image.reshape(28, 28))[0]
         self._update_page()

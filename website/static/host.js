@@ -154,19 +154,19 @@ async function wake(place) {
       BEHIND[place.dataset.widget](place.dataset),
     ]);
     const el = document.createElement("div");
-    button?.remove();
     place.querySelector("img").classList.add("live-still"); // it is shown in print
     place.prepend(el, ...(extra ? [extra] : []));
     widget.render({ model, el });
     place.dataset.state = "awake";
   } catch (error) {
     place.dataset.state = "failed";
-    button?.remove();
     const note = document.createElement("p");
     note.setAttribute("role", "alert");
     note.textContent = "This could not be loaded. Reload the page to try again.";
     place.append(note);
     console.warn(error);
+  } finally {
+    button?.remove();
   }
 }
 
