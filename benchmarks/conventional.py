@@ -67,7 +67,7 @@ def train(model, device, train_loader, optimizer, criterion, scheduler=None):
 
 
 def test(model, device, test_loader, criterion):
-    """The accuracy in %."""
+    """(accuracy in %, mean loss)"""
     model.eval()
     correct = 0
     loss = 0.0
@@ -79,4 +79,4 @@ def test(model, device, test_loader, criterion):
             correct += prediction.argmax(dim=1).eq(target).sum().item()
     images = len(test_loader.dataset)
     print(f"Test set: Average loss: {loss / images:.4f}, Accuracy: {correct}/{images}")
-    return 100 * correct / images
+    return 100 * correct / images, loss / images

@@ -13,6 +13,7 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parent / "results"
 LESSONS = ["Net", "NetGAP", "NetFC"]  # the networks of the lessons
 NETWORKS = [*LESSONS, "NetMini", "NetMicro"]
+TRAININGS = {"Net-plain": "lesson 5", "NetGAP": "lesson 6", "NetFC": "lesson 6"}
 # Student's t for 95 %, by the number of seeds: 2 to 20. For more seeds it is hardly smaller.
 STUDENT = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14]
 STUDENT += [2.13, 2.12, 2.11, 2.10, 2.09]
@@ -122,10 +123,33 @@ def race_line():
     seconds, theirs = [statistics.median(run["seconds"] for run in side) for side in (ours, other)]
     return (
         f"The short recipe trains `NetGAP` to {mean_and_spread(last)} in {seconds:.0f} s "
-        f"(seeds: {len(ours)}). The conventional training, stopped at 99.4 % or after 20 epochs, takes "
-        f"{theirs:,.0f} s ({theirs / seconds:.1f} times as long), and its best epoch reaches "
+        f"(seeds: {len(ours)}; times are medians). The conventional training, stopped at 99.4 % or after 20 "
+        f"epochs, takes {theirs:,.0f} s ({theirs / seconds:.1f} times as long), and its best epoch reaches "
         f"{mean_and_spread(best)}."
     )
+
+
+def lessons_table(record=None):
+    """How long the lessons' trainings take, ours and the conventional way."""
+    record = record or read("speed-lessons")
+    lines = [
+        "| training | epochs | ours | conventional way | **ratio** | accuracy, ours | conventional way |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    runs = {(run["training"], run["way"]): run for run in record["runs"]}
+    total = [0, 0, 0]
+    for name, lesson in TRAININGS.items():
+        ours, other = runs[name, "ours"], runs[name, "conventional"]
+        numbers = [record["recipes"][name]["epochs"], ours["seconds"], other["seconds"]]
+        total = [a + b for a, b in zip(total, numbers)]
+        accuracies = " | ".join(f"{run['accuracy']:.2f} %" for run in (ours, other))
+        lines.append(f"| `{name.split('-')[0]}`, {lesson} {time_and_ratio(*numbers)} | {accuracies} |")
+    return [*lines, f"| both lessons {time_and_ratio(*total)} | | |"]
+
+
+def time_and_ratio(epochs, seconds, other):
+    minutes = [f"{each / 60:.1f} min" for each in (seconds, other)]
+    return f"| {epochs} | {' | '.join(minutes)} | **{other / seconds:.1f}**"
 
 
 def superseded_table():
@@ -176,6 +200,7 @@ if __name__ == "__main__":
         speed_table(),
         [matrix_line()],
         [race_line()],
+        lessons_table(),
         search_table(),
         superseded_table(),
         few_table(),

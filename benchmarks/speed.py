@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed --net NetGAP      images per second, evaluation, start, memory
     python -m benchmarks.speed --race            NetGAP's short recipe against a conventional training
+    python -m benchmarks.speed --lessons         the long trainings of both lessons, each both ways
 
 The ways take turns, each time in a process of its own; the result is their ratio.
 Each finished measurement is saved at once: after an interruption the same command continues there.
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from benchmarks import report
 from course.learning_rate import Repeated
-from course.recipes import RECIPES
+from course.recipes import RECIPES, build
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ["ours", "ours, 32 bits", "conventional"]
+BOTH = ["ours", "conventional"]
 WARM_UP = 10  # batches before the clock starts
 GOAL = 99.4  # per cent: where the race ends
 
@@ -50,13 +52,14 @@ class Watch:
         self.asked.append(time.time())
 
 
-def set_up(way, net):
-    """One way of doing it: two loaders, train(model, loader, optimizer, scheduler), test(model, loader)."""
-    recipe = RECIPES[net]
+def set_up(way, name):
+    """One way of doing it: two loaders, and its functions `train` and `test`."""
+    recipe = RECIPES[name]
     if way == "conventional":
         from benchmarks import conventional
 
-        varied = conventional.as_in_lesson_6(recipe)
+        lesson_5 = name == "Net-plain"
+        varied = conventional.as_in_lesson_5() if lesson_5 else conventional.as_in_lesson_6(recipe)
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
         return *loaders, conventional.train, conventional.test
 
@@ -147,8 +150,25 @@ def race(way, seed):
         start = time.perf_counter()
         conventional.train(model, "cpu", train_loader, optimizer, F.nll_loss)
         seconds += time.perf_counter() - start
-        accuracies.append(conventional.test(model, "cpu", test_loader, F.nll_loss))
+        accuracies.append(conventional.test(model, "cpu", test_loader, F.nll_loss)[0])
     return {"seed": seed, "seconds": seconds, "epochs": len(accuracies), "accuracies": accuracies}
+
+
+def whole(way, name):
+    """A whole training of a lesson with seed 0, and a test after each epoch, as the lesson does it."""
+    import torch
+
+    start = time.perf_counter()
+    train_loader, test_loader, train, test = set_up(way, name)
+    recipe = RECIPES[name]
+    torch.manual_seed(0)
+    model = build(name, recipe)
+    optimizer, criterion = recipe.optimizer(model), recipe.criterion()
+    scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
+    for _ in range(recipe.epochs):
+        train(model, "cpu", train_loader, optimizer, criterion, scheduler)
+        accuracy, _ = test(model, "cpu", test_loader, criterion)
+    return {"training": name, "seconds": time.perf_counter() - start, "accuracy": accuracy}
 
 
 # --- All ways in turn ----------------------------------------------------------------------------
@@ -217,16 +237,14 @@ NAMES = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--net", choices=["Net", "NetGAP", "NetFC", "NetMini"], help="the network to measure")
-    parser.add_argument(
-        "--race", action="store_true", help="the short recipe against a conventional training"
-    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--net", choices=["Net", "NetGAP", "NetFC", "NetMini"], help="the network to measure")
+    what.add_argument("--race", action="store_true", help="the short recipe against a conventional training")
+    what.add_argument("--lessons", action="store_true", help="the long trainings of both lessons, both ways")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns, or races (default: 5)")
     parser.add_argument("--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)")
     parser.add_argument("--out", type=Path, help="folder of results (default: benchmarks/results)")
     args = parser.parse_args()
-    if bool(args.net) == args.race:
-        parser.error("choose a network with --net, or --race")
     if args.rounds < 1 or not 1 <= args.batches <= 400:
         parser.error("--rounds must be at least 1, and --batches from 1 to 400")
 
@@ -240,43 +258,47 @@ def main():
         print("Speed is measured on MNIST only: point MNIST_ROOT to a copy.")
         return
     os.environ["MNIST_ROOT"] = str(Path(utils.get_root()).resolve())
-    identity = {
-        "network": args.net or "NetGAP",
-        "recipe": asdict(RECIPES[args.net or "NetGAP-short"]),
-        "versions": records.versions(),
-        "machine": records.machine(),
-    }
-    if args.net:
-        identity["batches"] = args.batches
-    path = (args.out or records.RESULTS) / f"speed-{args.net or 'race'}.json"
+    if args.lessons:
+        name = "lessons"
+        identity = {"recipes": {training: asdict(RECIPES[training]) for training in report.TRAININGS}}
+        turns = [("whole", way, training) for training in report.TRAININGS for way in BOTH]
+    elif args.race:
+        name = "race"
+        identity = {"network": "NetGAP", "recipe": asdict(RECIPES["NetGAP-short"])}
+        turns = [("race", way, seed) for seed in range(args.rounds) for way in BOTH]
+    else:
+        name = args.net
+        identity = {"network": name, "recipe": asdict(RECIPES[name]), "batches": args.batches}
+        turns = [("batches", way, name, args.batches) for way in WAYS] * args.rounds
+    identity |= {"versions": records.versions(), "machine": records.machine()}
+    path = (args.out or records.RESULTS) / f"speed-{name}.json"
     record = records.load(path, identity)
     runs = record["runs"]
-    ways = WAYS if args.net else ["ours", "conventional"]
-    turns = ways * args.rounds
-    for turn in tqdm(range(len(runs), len(turns)), desc="turns", initial=len(runs), total=len(turns)):
-        way = turns[turn]
-        arguments = [way, args.net, args.batches] if args.net else ["race", way, turn // len(ways)]
-        runs.append({"way": way} | in_a_process(*arguments))
+    for turn in tqdm(turns[len(runs) :], desc="turns", initial=len(runs), total=len(turns)):
+        runs.append({"way": turn[1]} | in_a_process(*turn))
         records.save(path, record)
     if args.net:
         print(table(runs))
-    else:
+    elif args.race:
         for run in runs:
             print(
                 f"seed {run['seed']}, {run['way']}: {run['epochs']} epochs in {run['seconds']:.0f} s, "
                 f"test accuracy {run['accuracies'][-1]:.2f} %"
             )
+    else:
+        print("\n".join(report.lessons_table(record)))
     print(f"saved to {path}")
 
 
-def child(kind, *rest):
+def child(kind, way, what, *rest):
     """Run in a process of its own: measure, and print the result as one line of JSON."""
     if kind == "race":
-        way, seed, _ = rest
-        result = race(way, int(seed))
+        result = race(way, int(what))
+    elif kind == "whole":
+        result = whole(way, what)
     else:
-        net, batches, started = rest
-        result = measure(kind, net, int(batches), float(started))
+        batches, started = rest
+        result = measure(way, what, int(batches), float(started))
     print(json.dumps(result))
 
 

@@ -67,6 +67,7 @@ def test_every_accuracy_was_measured():
     [
         ("README.md", report.accuracy_table()),
         ("benchmarks/README.md", [*report.speed_table(), report.matrix_line(), report.race_line()]),
+        ("benchmarks/README.md", report.lessons_table()),
         ("benchmarks/README.md", [*report.search_table(), *report.superseded_table()]),
         ("benchmarks/README.md", [*report.few_table(), *report.search_table("search-few")]),
     ],
@@ -78,6 +79,9 @@ def test_tables_are_those_that_the_report_prints(page, lines):
 def test_speed_in_one_sentence():
     ratios = [float(row[4]) for row in table_rows("\n".join(report.speed_table()))[2:]]
     assert f"{min(ratios)} to {max(ratios)} times as fast" in text_of("README.md")
+    *_, both = table_rows("\n".join(report.lessons_table()))
+    ours, other = [round(float(cell.split()[0])) for cell in both[2:4]]
+    assert f"both lessons takes {ours} minutes instead of {other}." in text_of("README.md")
 
 
 # --- Pictures and links ------------------------------------------------------------------------
