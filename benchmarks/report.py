@@ -148,6 +148,7 @@ def lessons_table(record=None):
 
 
 def time_and_ratio(epochs, seconds, other):
+    """The middle of a row of lessons_table."""
     minutes = [f"{each / 60:.1f} min" for each in (seconds, other)]
     return f"| {epochs} | {' | '.join(minutes)} | **{other / seconds:.1f}**"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import report
 from course.learning_rate import Repeated
-from course.recipes import RECIPES, build
+from course.recipes import RECIPES, PlainRecipe, build
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ["ours", "ours, 32 bits", "conventional"]
@@ -58,8 +58,8 @@ def set_up(way, name):
     if way == "conventional":
         from benchmarks import conventional
 
-        lesson_5 = name == "Net-plain"
-        varied = conventional.as_in_lesson_5() if lesson_5 else conventional.as_in_lesson_6(recipe)
+        plain = isinstance(recipe, PlainRecipe)
+        varied = conventional.as_in_lesson_5() if plain else conventional.as_in_lesson_6(recipe)
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
         return *loaders, conventional.train, conventional.test
 
