@@ -20,7 +20,15 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import report
+import torch
+import torch.nn.functional as F
+from torch import optim
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+import model as networks
+import utils
+from benchmarks import records, report, training
 from course.learning_rate import Repeated
 from course.recipes import RECIPES, PlainRecipe, build
 
@@ -62,10 +70,6 @@ def set_up(way, name):
         varied = conventional.as_in_lesson_5() if plain else conventional.as_in_lesson_6(recipe)
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
         return *loaders, conventional.train, conventional.test
-
-    import utils
-    from benchmarks import training
-
     half = recipe.half_precision and way == "ours"
     return *training.loaders(recipe), functools.partial(utils.train, half_precision=half), utils.test
 
@@ -73,18 +77,13 @@ def set_up(way, name):
 def measure(way, net, batches, started):
     """Train for some batches, then test: what that took, as a dictionary."""
     train_loader, test_loader, train, test = set_up(way, net)
-    import torch
-    import torch.nn.functional as F
-
-    import model as networks
-
     recipe = RECIPES[net]
     torch.manual_seed(0)
     model = getattr(networks, net)()
-    optimizer = torch.optim.SGD(
+    optimizer = optim.SGD(
         model.parameters(), recipe.peak / 10, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    scheduler = optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     watch = Watch(train_loader, WARM_UP + batches)
     train(model, "cpu", watch, optimizer, F.nll_loss, scheduler)
     first, start, end = watch.asked[1], watch.asked[WARM_UP], watch.asked[-1]
@@ -101,9 +100,6 @@ def measure(way, net, batches, started):
 
 def operations(model):
     """The additions and multiplications that training does for one image, as PyTorch counts them."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         model.train()(torch.zeros(2, 1, 28, 28)).sum().backward()
     return counter.get_total_flops() / 2
@@ -111,8 +107,6 @@ def operations(model):
 
 def speed_of_a_large_product(size=4096):
     """Operations a second of the best of a few products of large 32-bit matrices."""
-    import torch
-
     a, b = torch.randn(size, size), torch.randn(size, size)
     seconds = []
     for _ in range(4):
@@ -124,27 +118,20 @@ def speed_of_a_large_product(size=4096):
 
 def race(way, seed):
     """A whole training of NetGAP; the conventional one ends with the first epoch that reaches the goal."""
-    import torch
-    import torch.nn.functional as F
-
     if way == "ours":
-        import utils
-        from benchmarks import training
-
         recipe = RECIPES["NetGAP-short"]
         train_loader, test_loader = training.loaders(recipe)
         model, seconds = training.fit("NetGAP-short", recipe, seed, train_loader)
         accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
         return {"seed": seed, "seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
 
-    import model as networks
     from benchmarks import conventional
 
     varied = conventional.as_in_lesson_5()
     train_loader, test_loader = conventional.loaders(os.environ["MNIST_ROOT"], 128, varied)
     torch.manual_seed(seed)
     model = networks.NetGAP()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     seconds, accuracies = 0.0, []
     while len(accuracies) < 20 and max(accuracies, default=0) < GOAL:
         start = time.perf_counter()
@@ -156,8 +143,6 @@ def race(way, seed):
 
 def whole(way, name):
     """A whole training of a lesson with seed 0, and a test after each epoch, as the lesson does it."""
-    import torch
-
     start = time.perf_counter()
     train_loader, test_loader, train, test = set_up(way, name)
     recipe = RECIPES[name]
@@ -247,11 +232,6 @@ def main():
     args = parser.parse_args()
     if args.rounds < 1 or not 1 <= args.batches <= 400:
         parser.error("--rounds must be at least 1, and --batches from 1 to 400")
-
-    from tqdm import tqdm
-
-    import utils
-    from benchmarks import records
 
     train_data, _ = utils.get_trainloader()
     if train_data.source != "MNIST":
