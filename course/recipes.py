@@ -78,7 +78,7 @@ RECIPES = {
         weight_decay=5e-4,
         label_smoothing=0.05,
     ),
-    "NetGAP": Recipe(epochs=16),
+    "NetGAP": Recipe(epochs=19, degrees=10, shift=2.5, zoom=0.12),
     "NetFC": Recipe(epochs=18, degrees=10, shift=2.5, zoom=0.12),
     "NetMini": Recipe(epochs=19, peak=0.2, dropout=0),
     "NetMicro": Recipe(epochs=19, peak=0.2, dropout=0, degrees=5, shift=1, zoom=0.05),
@@ -87,7 +87,7 @@ RECIPES = {
     "Net-plain-32": replace(PLAIN, half_precision=False),
     # For the 4,000 digits that a package ships: smaller batches, so that there are enough steps.
     "Net-few": replace(PLAIN, batch_size=32),
-    "NetGAP-few": Recipe(epochs=30, batch_size=32, peak=0.05),
+    "NetGAP-few": Recipe(epochs=30, batch_size=32, peak=0.05, degrees=10, shift=2.5, zoom=0.12),
     "NetFC-few": Recipe(epochs=18, batch_size=32, peak=0.05, degrees=10, shift=2.5, zoom=0.12),
 }
 

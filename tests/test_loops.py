@@ -373,29 +373,21 @@ def test_only_eval_gives_the_same_digit_the_same_answer(try_out, capsys):
     assert [(name, len(set(answers)) > 1) for name, *answers in lines] == [("without", True), ("with", False)]
 
 
-def test_each_network_of_lesson_6_gets_its_own_digits(names, made_up_digits):
+def test_both_networks_of_lesson_6_get_the_same_training(names):
     noted = Notes()
 
     def fit(*arguments):
         noted.fit(*arguments)
         return SimpleNamespace(curves={"network": type(arguments[0]).__name__})
 
-    names |= {
-        "fit": fit,
-        "NetGAP": NetGAP,
-        "NetFC": NetFC,
-        "has_mnist": False,
-        "batch_size": 32,
-        "peak": 0.05,
-    }
+    names |= {"fit": fit, "NetGAP": NetGAP, "NetFC": NetFC, "has_mnist": False, "peak": 0.05}
     names["utils"] = Notes(utils)
     names["utils"].plot_loss = lambda network, save: noted.show(network, save)
     for phrase in ["gap = NetGAP()", "**gap_history.curves", "fc = NetFC()", "**fc_history.curves"]:
         exec(source_of("S6", phrase), names)
     gap, fc = noted.calls["fit"]
     assert gap[0] is names["gap"] and type(gap[0]) is NetGAP and fc[0] is names["fc"] and type(fc[0]) is NetFC
-    assert gap[1] is names["train_loader"] and fc[1].dataset.transform is names["even_more_varied"]
-    assert fc[1].batch_size == 32 and gap[2] is fc[2] is names["test_loader"]
+    assert gap[1] is fc[1] is names["train_loader"] and gap[2] is fc[2] is names["test_loader"]
     assert gap[4] == fc[4] == 0.05
     assert [(name, name in save) for name, save in noted.calls["show"]] == [("NetGAP", True), ("NetFC", True)]
 
