@@ -419,6 +419,14 @@ def test_lesson_5_and_the_readme_quote_the_mean_of_its_recipe():
         assert report.mean_and_spread(report.accuracies(record)) in text
 
 
+def test_lesson_6_quotes_the_difference_of_the_means():
+    gap, fc = (
+        statistics.mean(report.accuracies(report.read(f"accuracy-{name}"))) for name in ["NetGAP", "NetFC"]
+    )
+    lesson = " ".join("".join(cell.source for cell in read("S6").cells).split())
+    assert f"`NetGAP` is a little better than `NetFC`, by {gap - fc:.2f} points." in lesson
+
+
 def test_half_precision_is_compared_seed_by_seed():
     half, exact = (
         report.accuracies(report.read(f"accuracy-{name}")) for name in ["Net-plain", "Net-plain-32"]
