@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import model as networks
 import utils
-from benchmarks import records, report, training
+from benchmarks import conventional, records, report, training
 from course.learning_rate import Repeated
 from course.recipes import RECIPES, PlainRecipe, build
 
@@ -64,8 +64,6 @@ def set_up(way, name):
     """One way of doing it: two loaders, and its functions `train` and `test`."""
     recipe = RECIPES[name]
     if way == "conventional":
-        from benchmarks import conventional
-
         plain = isinstance(recipe, PlainRecipe)
         varied = conventional.as_in_lesson_5() if plain else conventional.as_in_lesson_6(recipe)
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
@@ -124,8 +122,6 @@ def race(way, seed):
         model, seconds = training.fit("NetGAP-short", recipe, seed, train_loader)
         accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
         return {"seed": seed, "seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
-
-    from benchmarks import conventional
 
     varied = conventional.as_in_lesson_5()
     train_loader, test_loader = conventional.loaders(os.environ["MNIST_ROOT"], 128, varied)
