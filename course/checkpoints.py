@@ -38,17 +38,21 @@ def kept(history, total, path, settings=None):
     """
     path = Path(path).expanduser()
     with owning(path) if processes.is_first() else contextlib.nullcontext(lambda: True) as is_mine:
-        if load(path, history, settings):
+        is_saved = load(path, history, settings)
+        if is_saved:
             outlook = "continuing from there" if history.done < total else "nothing is left to do"
             print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
-        else:
-            save(path, history, settings)  # a file that cannot be written is noticed now
-        for epoch in history.epochs(total):
+        for epoch in history.epochs(total):  # this has undone an epoch that was interrupted
+            if not is_saved:
+                save(path, history, settings)  # a file that cannot be written is noticed now
+                is_saved = True
             try:
                 yield epoch
             finally:  # also if the loop is left with `break`
                 if history.done == epoch and is_mine():
                     save(path, history, settings)
+        if not is_saved:  # all epochs were over before
+            save(path, history, settings)
 
 
 def save(path, history, settings=None):
@@ -94,6 +98,7 @@ def load(path, history, settings=None):
     if scheduler:
         scheduler.load_state_dict(state["scheduler"])
     history.curves, history.seconds = state["curves"], state["seconds"]
+    history._before = []  # an epoch that was interrupted before this is not the file's
     if len(state["random"]) == processes.count():
         _set_random_state(state["random"][processes.number()])
     return True

@@ -1,5 +1,6 @@
 """Interrupted trainings continue exactly; damaged and foreign files are refused and left alone."""
 
+import copy
 import json
 import os
 import pickle
@@ -382,7 +383,7 @@ def test_weights_are_loaded_and_belong_to_one_network(digits, tmp_path):
 
 def test_an_epoch_without_results_is_not_kept(digits, tmp_path):
     history, _ = training(digits)
-    with pytest.raises(RuntimeError, match="without history.add"):
+    with pytest.raises(RuntimeError, match="once in each epoch"):
         for _ in kept(history, 2, tmp_path / "a.pt"):
             history.optimizer.param_groups[0]["lr"] = 7.0
     state = torch.load(tmp_path / "a.pt", weights_only=True)
@@ -461,6 +462,43 @@ def test_an_interrupted_loop_can_be_run_again(digits, tmp_path):
     assert history.done == 2
     interrupted.close()
     training(digits)[1](path, 2)
+
+
+def interrupt(history):
+    """An epoch that is given up after it has changed the weights; return them as they were before."""
+    before = copy.deepcopy(history.model.state_dict())
+    for _ in history.epochs(history.done + 1):
+        with torch.no_grad():
+            for weight in history.model.parameters():
+                weight.zero_()
+        break
+    return before
+
+
+def test_a_run_from_a_file_comes_after_an_epoch_that_was_interrupted(digits, tmp_path, capsys):
+    """As when a learner first trains without a file, stops, and then continues with the file."""
+    _, run = training(digits)
+    run(tmp_path / "a.pt", 2)
+    _, run = training(digits)
+    whole = run(tmp_path / "whole.pt", 3)
+    for total, expected in [(2, tmp_path / "a.pt"), (3, tmp_path / "whole.pt")]:
+        history, run = training(digits)
+        interrupt(history)
+        run(tmp_path / "a.pt", total)
+        weights = torch.load(expected, weights_only=True)["model"]
+        assert history.done == total and same(history.model.state_dict(), weights)
+    assert history.curves == whole.curves
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_what_an_interrupted_epoch_did_is_not_saved(digits, tmp_path, done):
+    history, run = training(digits)
+    run(None, done)
+    before, path = interrupt(history), tmp_path / "a.pt"
+    for _ in kept(history, 2, path):
+        break
+    assert same(torch.load(path, weights_only=True)["model"], before)
+    assert len(torch.load(path, weights_only=True)["curves"]["test_acc"]) == done
 
 
 def test_the_random_numbers_of_a_gpu_are_kept_too(monkeypatch):
