@@ -53,8 +53,11 @@ class TrainingFilm(DigitWidget):
             for epoch in epochs:
                 if not frames:
                     frames, start = [self._frame()], self.history.done
-                yield epoch
-                frames.append(self._frame())
+                try:
+                    yield epoch
+                finally:  # also if the loop is left with `break`
+                    if self.history.done == epoch:
+                        frames.append(self._frame())
         finally:  # also if the training is stopped
             if frames:
                 self._frames, self.start = frames, start
