@@ -319,11 +319,17 @@ def test_right_answers(check, answers, named, capsys):
     assert printed(capsys) == "✓ Right!"
 
 
+def test_the_learners_own_network_stays_as_it_is(capsys):
+    model = Small().double()
+    check_small_network(model)
+    assert printed(capsys) == "✓ Right!" and model.training and model.fc.weight.dtype == torch.float64
+
+
 @pytest.mark.parametrize(("check", "answers", "named", "reason"), WRONG)
 def test_wrong_answers_get_a_reason(check, answers, named, reason, capsys):
     check(*answers, **named)
     line = printed(capsys)
-    assert line.startswith("✗ ") and reason in line and "\n" not in line
+    assert line.startswith("✗ ") and reason in line and "\n" not in line and "?." not in line
 
 
 def fails_in_a_library(image):
