@@ -130,8 +130,8 @@ def receptive_fields(model):
         layer = max(sources, key=lambda source: source.field)  # where branches meet, the widest counts
         if kind in ARGUMENTS:
             weights = [value for value in given if id(value) in names]
-            pools += not weights
-            name = names[id(weights[0])] if weights else f"pool{pools}"
+            pools += "pool" in kind
+            name = names[id(weights[0])] if weights else f"pool{pools}" if "pool" in kind else kind
             layer = _layer(name, kind, args, kwargs, output, layer, weights)
             layers.append(layer)
         came_from[id(output)] = layer
@@ -296,6 +296,7 @@ def plot_heat_maps(model, image, truth, save=None):
     with torch.no_grad():
         still = answering_copy(model)
         answer = int(still(as_batch(image)).argmax())
+    truth = int(truth)
     digits = list(dict.fromkeys([truth, answer]))
     figure, axes = plt.subplots(
         1, 1 + len(digits), figsize=(2.6 * (1 + len(digits)), 2.9), layout="constrained"

@@ -106,6 +106,11 @@ def test_padding_may_have_a_name(padding, start):
     assert insight.heat_map(model, torch.rand(1, 28, 28), 3).shape == (28, 28)
 
 
+def test_a_batch_norm_without_weights_is_no_pooling():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2))
+    assert [layer.name for layer in insight.receptive_fields(model)] == ["0", "batch_norm", "pool1"]
+
+
 class Functional(nn.Module):
     """Convolutions and pooling as function calls, with defaults, positions and names."""
 
@@ -306,7 +311,7 @@ def test_heat_maps_have_the_answers_in_their_titles(figures):
     image = torch.zeros(1, 28, 28)
     image[0, 2:8, 2:8] = 1
     insight.plot_heat_maps(Brightness(), image, truth=0)
-    insight.plot_heat_maps(Brightness(), image, truth=1)
+    insight.plot_heat_maps(Brightness(), image, truth=torch.tensor(1))  # a label as a loader delivers it
     titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
     assert titles[0] == ["a 0, read as a 1", "no evidence for 0", "evidence for 1"]
     assert titles[1] == ["a 1, read correctly", "evidence for 1"]
