@@ -250,7 +250,7 @@ class History:
             self._epoch_start = time.perf_counter()
             yield epoch
             if self.done != epoch:
-                raise RuntimeError("an epoch ended without history.add(trained, tested)")
+                raise RuntimeError("call history.add(trained, tested) once in each epoch")
 
     def add(self, trained, tested):
         """Take in what `train` and `test` returned for one epoch."""

@@ -436,7 +436,7 @@ def test_history_redraws_one_picture_in_a_notebook(history, monkeypatch):
 
 
 def test_an_epoch_without_results_is_noticed(history):
-    with pytest.raises(RuntimeError, match="without history.add"):
+    with pytest.raises(RuntimeError, match="once in each epoch"):
         for _ in history.epochs(2):
             pass
 
