@@ -59,7 +59,11 @@ def default_checkpoint(net, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--net", required=True, choices=RECIPES, help="network (NetGAP-short: NetGAP with its short recipe)"
+        "--net",
+        required=True,
+        choices=RECIPES,
+        help="the network; with its own recipe, or a short one (-short), lesson 5's (-plain; -plain-32:\n"
+        "without half precision), or that for the digits that a package ships (-few)",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="number of epochs (default: the recipe's)")
     parser.add_argument(

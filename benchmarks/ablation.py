@@ -45,7 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
     parser.add_argument(
-        "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
+        "--out", type=Path, default=report.RESULTS, help="folder of results (default: %(default)s)"
     )
     args = parser.parse_args()
     if args.seeds < 1:

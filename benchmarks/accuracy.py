@@ -11,8 +11,6 @@ changes the recipe, so name another folder with --out).
 
 import argparse
 import ast
-import contextlib
-import io
 import statistics
 import sys
 from dataclasses import asdict, fields, replace
@@ -22,14 +20,16 @@ import torch
 from tqdm import tqdm
 
 import utils
-from benchmarks import records, training
+from benchmarks import records, report, training
 from course.files import replacing
 from course.recipes import RECIPES
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--net", required=True, choices=RECIPES, help="the network, or its short recipe")
+    parser.add_argument(
+        "--net", required=True, choices=RECIPES, help="the network, or one of its other recipes"
+    )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)")
     parser.add_argument(
         "--validate",
@@ -47,7 +47,7 @@ def parse():
         "--weights", type=Path, metavar="FILE", help="save the weights of seed 0 to this file"
     )
     parser.add_argument(
-        "--out", type=Path, default=records.RESULTS, help="folder of results (default: %(default)s)"
+        "--out", type=Path, default=report.RESULTS, help="folder of results (default: %(default)s)"
     )
     args = parser.parse_args()
     if args.seeds < 1:
@@ -80,16 +80,15 @@ def changed(recipe, changes):
 
 
 def measure(model, loader):
-    """(right answers, images, mean loss), computed with full precision and printing nothing."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        accuracy, loss = utils.test(model, utils.device, loader, torch.nn.NLLLoss())
+    """(right answers, images, mean loss), computed with full precision."""
+    accuracy, loss = utils.test(model, utils.device, loader, torch.nn.NLLLoss(), quiet=True)
     images = len(loader.dataset)
     return round(accuracy * images / 100), images, loss
 
 
-def report(record):
+def show(record):
     """Print a line for each run, then their mean and standard deviation."""
-    accuracies = [100 * run["correct"] / run["images"] for run in record["runs"]]
+    accuracies = report.accuracies(record)
     for run, accuracy in zip(record["runs"], accuracies):
         print(f"seed {run['seed']}: {accuracy:.2f} %  loss {run['loss']:.4f}  {run['seconds']:.0f} s")
     spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
@@ -109,7 +108,7 @@ def main():
                 "--change epochs, and EPOCHS or SMOKE_TEST, contradict each other: leave one out"
             )
         recipe = replace(recipe, epochs=epochs)
-        recipe.augmentation()
+        recipe.augmentation(), training.build(args.net, recipe)
     except ValueError as error:
         parser.error(str(error))
     train_loader, test_loader = training.loaders(recipe, args.validate)
@@ -142,7 +141,7 @@ def main():
             with replacing(args.weights) as file:
                 torch.save(model.state_dict(), file)
         records.save(path, record)
-    report(record)
+    show(record)
     print(f"saved to {path}")
 
 

