@@ -62,8 +62,8 @@ def main():
         "--net",
         required=True,
         choices=RECIPES,
-        help="the network; with its own recipe, or a short one (-short), lesson 5's (-plain; -plain-32:\n"
-        "without half precision), or that for the digits that a package ships (-few)",
+        help="the network, with its best recipe (-short: a short one, -plain: lesson 5's, -plain-32:\n"
+        "without half precision, -few: for the digits that a package ships)",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="number of epochs (default: the recipe's)")
     parser.add_argument(
