@@ -85,7 +85,7 @@ def same(result, expected, what):
     if result.shape != expected.shape:
         raise NotYet(f"{what} should have the shape {list(expected.shape)}, not {list(result.shape)}")
     if not torch.allclose(result.double(), expected.double(), rtol=1e-4, atol=1e-5):
-        raise NotYet(f"{what} has the right shape, but not the right values")
+        raise NotYet(f"the shape of {what} is right, but not the values")
 
 
 def check_network(Network, limit):
@@ -108,7 +108,9 @@ def check_network(Network, limit):
     if answer.shape != (3, 10):
         raise NotYet(f"for 3 digits the output should have the shape [3, 10], not {list(answer.shape)}")
     if not torch.allclose(answer.exp().sum(dim=1), torch.ones(3), atol=1e-4):
-        raise NotYet("the output for each digit should be ten log-probabilities: end with log_softmax")
+        raise NotYet(
+            "the output for each digit should be ten log-probabilities: end with log_softmax over dim=1"
+        )
 
 
 @check

@@ -111,6 +111,8 @@ def check_data_set(function):
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise NotYet("return two things: the data set and the loader")
     data, loader = answer
+    if isinstance(loader, Digits):
+        raise NotYet("return the data set first, then the loader")
     if not isinstance(data, Digits):
         raise NotYet("the data set should be made by utils.Digits(images, labels, ...)")
     if data.source == "MNIST":
