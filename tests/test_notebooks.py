@@ -115,6 +115,17 @@ def test_solutions_are_saved_as_right_and_compared(lesson):
     assert count_checks(compared) == count_checks(tagged(read(lesson), "exercise"))
 
 
+def test_the_solution_quotes_what_the_small_network_loses():
+    """The accuracies of the third epoch: `Small` in the solution, `Net` in the lesson."""
+    small, net = (
+        re.search(r"Epoch  3: .* test (\d\d\.\d\d) %", printed(notebook)).group(1)
+        for notebook in [solutions("S5"), read("S5")]
+    )
+    text = " ".join("".join(cell.source for cell in solutions("S5").cells).split())
+    assert f"`Small` has {small} % after its third epoch, and `Net` has {net} %" in text
+    assert f"loses {float(net) - float(small):.1f} points" in text
+
+
 @each_lesson
 def test_solutions_solve_the_exercises_of_the_lesson(lesson):
     solved = headings(solutions(lesson))
