@@ -47,8 +47,9 @@ def sample(count, seed):
     files += sorted((HERE / "course").glob("*/*.py"))
     files = [path for path in files if path.name not in NOT_TESTED]
     everywhere = [(path, changes) for path in files for changes in places(path).values()]
-    chosen = random.Random(seed).sample(everywhere, count)
-    return [(path.relative_to(HERE), *random.Random(seed).choice(changes)) for path, changes in chosen]
+    chance = random.Random(seed)
+    chosen = chance.sample(everywhere, count)
+    return [(path.relative_to(HERE), *chance.choice(changes)) for path, changes in chosen]
 
 
 def tests_for(path):
