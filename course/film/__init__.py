@@ -51,12 +51,13 @@ class TrainingFilm(DigitWidget):
         frames = []
         try:
             for epoch in epochs:
+                done = self.history.done
                 if not frames:
-                    frames, start = [self._frame()], self.history.done
+                    frames, start = [self._frame()], done
                 try:
                     yield epoch
                 finally:  # also if the loop is left with `break`
-                    if self.history.done == epoch:
+                    if self.history.done > done:
                         frames.append(self._frame())
         finally:  # also if the training is stopped
             if frames:
