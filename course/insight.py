@@ -131,10 +131,17 @@ def receptive_fields(model):
         if kind in ARGUMENTS:
             weights = [value for value in given if id(value) in names]
             pools += "pool" in kind
-            name = names[id(weights[0])] if weights else f"pool{pools}" if "pool" in kind else kind
+            name = (
+                names[id(weights[0])]
+                if weights
+                else f"pool{pools}"
+                if "pool" in kind
+                else kind.replace("_", " ")
+            )
             layer = _layer(name, kind, args, kwargs, output, layer, weights)
             layers.append(layer)
-        came_from[id(output)] = layer
+        for part in output if isinstance(output, (tuple, list)) else [output]:  # `chunk` returns several
+            came_from[id(part)] = layer
     return layers
 
 

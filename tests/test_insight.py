@@ -108,7 +108,24 @@ def test_padding_may_have_a_name(padding, start):
 
 def test_a_batch_norm_without_weights_is_no_pooling():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2))
-    assert [layer.name for layer in insight.receptive_fields(model)] == ["0", "batch_norm", "pool1"]
+    assert [layer.name for layer in insight.receptive_fields(model)] == ["0", "batch norm", "pool1"]
+
+
+class Halves(nn.Module):
+    """Each half of the maps goes through a convolution of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 4, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 5)
+
+    def forward(self, x):
+        first, second = self.a(x).chunk(2, dim=1)
+        return (self.b(first)[:, :, :20, :20] + self.c(second)[:, :, :20, :20]).flatten(1)[:, :10]
+
+
+def test_a_layer_after_a_part_of_the_maps():
+    rows = [(layer.name, layer.field) for layer in insight.receptive_fields(Halves())]
+    assert rows == [("a", 3), ("b", 5), ("c", 7)]
 
 
 class Functional(nn.Module):

@@ -60,9 +60,10 @@ function workOut(numbers, layers, place, map, row, column) {
       return { seen, result };
     }
     case "batch norm": {
-      const [mean, variance, scale, shift] = ["running_mean", "running_var", "weight", "bias"].map(
-        (name) => numbers[layer[name] + map],
-      );
+      const unit = layer.shape[0] === 1 && layer.shape[1] === 1 ? column : map; // after a linear layer: each number
+      const stored = (name, usual) => (layer[name] === null ? usual : numbers[layer[name] + unit]);
+      const [mean, variance] = [stored("running_mean"), stored("running_var")];
+      const [scale, shift] = [stored("weight", 1), stored("bias", 0)];
       const deviation = Math.sqrt(variance + layer.eps);
       const input = same();
       return { input, mean, deviation, scale, shift, result: ((input - mean) / deviation) * scale + shift };
@@ -122,7 +123,7 @@ const PAGE = `
   <div class="lens-picture">
     <div class="lens-stack"><canvas class="lens-map" tabindex="0" role="application"
       aria-label="Map. Arrow keys choose a cell."></canvas><div class="lens-box"></div></div>
-    <div class="lens-caption"></div>
+    <div class="lens-caption" role="status"></div>
   </div>
   <div class="lens-sum" role="status"></div>
 </div>`;

@@ -59,6 +59,22 @@ def test_every_kind_of_layer_is_worked_out_as_pytorch_does(lens_js, Network):
         assert result == pytest.approx(expected_result, abs=1e-4, rel=1e-4)
 
 
+def test_batch_norm_after_a_linear_layer_or_without_weights(lens_js):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 2, 3, stride=3), nn.BatchNorm2d(2, affine=False), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(162, 20), nn.BatchNorm1d(20), nn.Linear(20, 10))
+    network(torch.randn(50, 1, 28, 28))  # gives batch norm its statistics
+    nn.init.normal_(network[4].weight)
+    table, numbers = trace(network, DIGIT)
+    cells = [[2, map_, 4, 5] for map_ in range(2)] + [[4, 0, 0, column] for column in range(20)]
+    assert [table[place]["name"] for place in (2, 4)] == ["batch norm", "4"]
+    found = lens_js.evaluate(EXPLAIN, [encoded(numbers), table, cells])
+    for (kind, result), (place, map_, row, column) in zip(found, cells):
+        _, height, width = table[place]["shape"]
+        expected = numbers[table[place]["at"] + (map_ * height + row) * width + column].item()
+        assert kind == "batch norm" and result == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_numbers_noted_are_those_of_the_forward_pass():
     network = get_trained(Net).eval()
     layers, numbers = trace(network, DIGIT)
