@@ -117,7 +117,7 @@ const PAGE = `
     <text x="654" y="146">E</text><text class="bench-value" x="654" y="165"></text></g>
   </svg></div>
   <div class="bench-curve">
-    <svg viewBox="0 0 260 150" tabindex="0" role="img"><polyline class="bench-earlier"/><polyline class="bench-now"/><circle r="4"/><text x="256" y="16"></text></svg>
+    <svg viewBox="0 0 260 150" tabindex="0" role="slider" aria-label="The error after each step" aria-valuemin="0"><polyline class="bench-earlier"/><polyline class="bench-now"/><circle r="4"/><text x="256" y="16"></text></svg>
     <div>the error after each step</div>
   </div>
   <div class="bench-tools">
@@ -214,7 +214,8 @@ function render({ model, el }) {
   };
   rate.onchange = () => {
     const value = Number(rate.value);
-    if (rate.value !== "" && value >= 0 && value <= 1000) put({ learning_rate: value });
+    if (rate.value !== "" && value >= 0 && value <= 1000)
+      put({ learning_rate: value }, `The learning rate is ${value}.`);
     else put({}, "The learning rate must be a number from 0 to 1000.");
     rate.value = model.get("learning_rate");
   };
@@ -327,7 +328,9 @@ function render({ model, el }) {
     dot.setAttribute("cy", y(curveErrors[n]));
     const text = `step ${n}: E = ${curveErrors[n].toFixed(6)}`;
     curve.querySelector("text").textContent = text;
-    curve.setAttribute("aria-label", `The error after each step. ${text}`);
+    curve.setAttribute("aria-valuemax", curveErrors.length - 1);
+    curve.setAttribute("aria-valuenow", n);
+    curve.setAttribute("aria-valuetext", text);
   }
 
   // Jupyter must not use the bench's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.

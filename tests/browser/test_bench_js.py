@@ -173,6 +173,9 @@ def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
     assert texts(shown, ".bench-told") == ["The learning rate must be a number from 0 to 1000."]
     assert value(shown, "learning_rate") == 0.5
     assert shown.get_by_label("learning rate").input_value() == "0.5"
+    shown.get_by_label("learning rate").fill("0.25")
+    shown.get_by_label("learning rate").press("Enter")
+    assert texts(shown, ".bench-told") == ["The learning rate is 0.25."], "the complaint is over"
 
 
 def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
