@@ -264,6 +264,7 @@ function render({ model, el }) {
     show();
   };
   pad.onblur = () => {
+    root.classList.remove("digit-pad-pointing");
     isKeyboard = false;
     lift();
   };

@@ -423,6 +423,13 @@ def test_keys_undo_and_clear(shown):
         assert ink(shown) == expected, key
 
 
+def test_the_keyboards_focus_can_be_seen_after_the_mouse_has_drawn(shown):
+    draw(shown, [(0.5, 0.5)])
+    assert shown.locator(".digit-pad-pointing").count() == 1
+    shown.evaluate("() => document.activeElement.blur()")
+    assert shown.locator(".digit-pad-pointing").count() == 0
+
+
 def test_a_pad_that_is_left_lifts_its_pen(shown):
     press(shown, "Space", "ArrowDown")
     shown.evaluate("() => document.activeElement.blur()")
