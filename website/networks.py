@@ -26,6 +26,8 @@ def describe(network):
     unknown = [layer["name"] for layer in layers if not layer["kind"]]
     if unknown:
         raise ValueError(f"{name} cannot be exported: the engine does not know {', '.join(unknown)}")
+    if layers[-1]["kind"] != "log-softmax":
+        raise ValueError(f"{name} cannot be exported: it must end in log-softmax, as the engine's answers do")
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)

@@ -415,6 +415,13 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
         bench.get_by_role("button", name="Rewind").click()
 
 
+def test_the_keyboard_stays_with_a_widget_that_it_has_woken(visit):
+    page = visit("S5.html")
+    page.locator(".live-lens").get_by_role("button").press("Enter")
+    awake(page, "lens")
+    assert page.evaluate("() => document.activeElement.closest('.lens') !== null")
+
+
 def test_the_lens_explains_a_cell(visit):
     page = visit("S5.html")
     place = page.locator(".live-lens")
@@ -527,6 +534,12 @@ def test_networks_answer_as_in_pytorch(engine, Network):
     answers = torch.tensor(engine(RUN, Network.__name__, "_static/networks/", pictures.flatten(1).tolist()))
     torch.testing.assert_close(answers.exp(), expected.exp(), atol=1e-5, rtol=0)
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_that_ends_in_scores_is_not_exported(tmp_path):
+    with pytest.raises(ValueError, match="it must end in log-softmax"):
+        export(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(1352, 10)), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 class Strided(nn.Sequential):

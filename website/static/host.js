@@ -147,6 +147,7 @@ async function wake(place) {
   if (place.dataset.state) return; // the second click of a double click
   place.dataset.state = "waking";
   const button = place.querySelector("button");
+  const hadFocus = button !== null && button === document.activeElement; // before it is disabled
   if (button) Object.assign(button, { disabled: true, textContent: "Loading …" });
   try {
     const [{ default: widget }, { model, extra }] = await Promise.all([
@@ -157,6 +158,7 @@ async function wake(place) {
     place.querySelector("img").classList.add("live-still"); // it is shown in print
     place.prepend(el, ...(extra ? [extra] : []));
     widget.render({ model, el });
+    if (hadFocus) el.querySelector("select, input, button, [tabindex]")?.focus({ preventScroll: true });
     place.dataset.state = "awake";
   } catch (error) {
     place.dataset.state = "failed";

@@ -25,7 +25,10 @@ const TASKS = {
   /** Fetches the network and uses it a little, because a browser runs new code slowly. */
   async fetch({ network: name }, reply) {
     const network = await get(name);
-    for (const view of network.views) answer(network, new Uint8Array(28 * 28), view);
+    for (const view of network.views) {
+      answer(network, new Uint8Array(28 * 28), view);
+      await pause(); // a question about a drawing need not wait
+    }
     reply({});
   },
   /** What a network reads in a drawing: the mean of its answers to slightly varied views. */
