@@ -72,8 +72,8 @@ class Digits(Dataset):
         data, targets = torch.as_tensor(data), torch.as_tensor(targets)
         if data.dtype != torch.uint8 or data.shape[1:] != (28, 28):
             raise ValueError(f"images must be uint8 [N, 28, 28], got {data.dtype} {list(data.shape)}")
-        if len(data) != len(targets):
-            raise ValueError(f"there are {len(data)} images but {len(targets)} labels")
+        if targets.shape != data.shape[:1] or targets.is_floating_point() or targets.dtype == torch.bool:
+            raise ValueError(f"images need {len(data)} int labels, got {targets.dtype} {list(targets.shape)}")
         if len(targets) and not 0 <= targets.min() <= targets.max() <= 9:
             raise ValueError(f"labels must be digits from 0 to 9, got {targets.min()} to {targets.max()}")
         self.data, self.targets, self.source, self.transform = data, targets, source, transform or Normalize()
@@ -159,7 +159,7 @@ def Dataloader(batch_size=512):
 
 
 def _get_loader(is_train, batch_size, transform, root, limit):
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
         raise ValueError(f"limit={limit!r} is impossible: it must be a whole number, 1 or more")
     limit = min(limit or 512, 512) if is_smoke_test() else limit
     root = os.path.abspath(get_root(root))  # the working folder may change
@@ -217,7 +217,7 @@ def test(model, device, test_loader, criterion, quiet=False):
         for data, target in tally:
             prediction = model(data)
             correct = GetCorrectPredCount(prediction, target)
-            tally.add(criterion(prediction, target), correct, prediction)
+            tally.add(criterion(prediction.float(), target), correct, prediction)
     if not quiet:
         accuracy = f"{tally.correct}/{tally.images} ({tally.accuracy:.2f}%)"
         print(f"Test set: Average loss: {tally.mean_loss:.4f}, Accuracy: {accuracy}\n")
@@ -254,9 +254,9 @@ class History:
 
     def add(self, trained, tested):
         """Take in what `train` and `test` returned for one epoch."""
-        for name, (accuracy, loss) in [("train", trained), ("test", tested)]:
-            self.curves[f"{name}_acc"].append(float(accuracy))
-            self.curves[f"{name}_losses"].append(float(loss))
+        (train_acc, train_loss), (test_acc, test_loss) = trained, tested
+        for curve, new in zip(self.curves.values(), [train_loss, train_acc, test_loss, test_acc]):
+            curve.append(float(new))
         self._before, seconds = [], time.perf_counter() - self._epoch_start
         self.seconds, self._epoch_start = self.seconds + seconds, self._epoch_start + seconds
         print(
@@ -379,7 +379,8 @@ def show_digits(images, titles, columns=4, save=None):
     size, frame = (1.9 * columns, 2.1 * rows), {"frame_on": False, "xticks": [], "yticks": []}
     figure, _ = plt.subplots(rows, columns, figsize=size, layout="constrained", subplot_kw=frame)
     for ax, image, title in zip(figure.axes, images, titles):
-        ax.imshow(torch.as_tensor(image).squeeze().cpu().numpy(), cmap="gray")
+        image = torch.as_tensor(image).float().cpu()
+        ax.imshow(image.reshape(-1, *image.shape[-2:]).mean(dim=0).numpy(), cmap="gray")
         ax.set_title(title, fontsize=11)
     show_figure(figure, save)
 
@@ -434,11 +435,11 @@ def plot_confusion_matrix(matrix, save=None):
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
     for truth, guess in matrix.nonzero().tolist():
-        count, weight = str(int(matrix[truth, guess])), "bold" if truth == guess else "normal"
+        count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # or a share, if the rows were divided
+        weight = "bold" if truth == guess else "normal"
         ax.text(guess, truth, count, ha="center", va="center", fontsize=9, weight=weight)
-    percent = ax.secondary_yaxis("right")
-    percent.set_yticks(digits, [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)])
-    percent.set_ylabel("recognised")
+    percent = [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)]
+    ax.secondary_yaxis("right").set(yticks=digits, yticklabels=percent, ylabel="recognised")
     ax.set(xlabel="predicted digit", ylabel="true digit", xticks=digits, yticks=digits)
     show_figure(figure, save)
 
@@ -454,7 +455,7 @@ class Tally(tqdm):
             if isinstance(given, type):
                 raise TypeError(f"{given.__name__} is only a class: write {given.__name__}() to make one")
         learning = {id(w) for group in getattr(optimizer, "param_groups", []) for w in group["params"]}
-        if learning and learning.isdisjoint(map(id, model.parameters())):
+        if learning - (own := {id(w) for w in model.parameters() if w.requires_grad}) and own - learning:
             raise ValueError("this optimizer belongs to another network: make a new one for this model")
         super().__init__(self._batches(loader), total=len(loader), **({} if optimizer else {"disable": True}))
         reductions = [getattr(criterion, "reduction", 0), getattr(criterion, "keywords", {}).get("reduction")]
@@ -504,7 +505,7 @@ def check_labels(labels, prediction):
         raise ValueError(f"the network must return one tensor of shape [N, classes], got {shape}")
     size, classes = shape
     if labels.shape != (size,) or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be {size} whole numbers, got {labels.dtype} {list(labels.shape)}")
+        raise ValueError(f"predictions need {size} int labels, got {labels.dtype} {list(labels.shape)}")
     if size and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
@@ -535,9 +536,8 @@ def fast(model, device):
 
 def bfloat16(device, wanted=True):
     """In this block layers compute with 16 bits, if `wanted` and if this processor is faster that way."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch lack it
-    is_faster = torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
-    return torch.autocast("cpu", torch.bfloat16, enabled=bool(wanted and is_faster))
+    is_able = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16")  # older PyTorch has none
+    return torch.autocast("cpu", torch.bfloat16, all([wanted, is_able, torch.device(device).type == "cpu"]))
 
 
 PATIENCE = 20  # seconds to wait for a mirror to answer; one that stalls later gets half of that

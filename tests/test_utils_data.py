@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as one_by_one
@@ -58,7 +59,7 @@ def test_training_is_shuffled_and_testing_is_not(no_mnist):
 
 
 def test_limit_and_smoke_test(no_mnist, monkeypatch):
-    assert len(get_trainloader(limit=300)[0]) == 300
+    assert len(get_trainloader(limit=np.int64(300))[0]) == 300
     monkeypatch.setenv("SMOKE_TEST", "1")
     assert len(get_trainloader()[0]) == 512
     assert len(get_trainloader(limit=600)[0]) == 512
@@ -259,7 +260,10 @@ RAW, LABELS = torch.zeros(4, 28, 28, dtype=torch.uint8), torch.arange(4)
     ("call", "sentence"),
     [
         (lambda: Digits([[0]], LABELS), "images must be uint8 [N, 28, 28], got torch.int64 [1, 1]"),
-        (lambda: Digits(RAW, LABELS[:2]), "there are 4 images but 2 labels"),
+        (lambda: Digits(RAW, LABELS[:2]), "images need 4 int labels, got torch.int64 [2]"),
+        (lambda: Digits(RAW, LABELS[:, None]), "images need 4 int labels, got torch.int64 [4, 1]"),
+        (lambda: Digits(RAW, LABELS.double()), "images need 4 int labels, got torch.float64 [4]"),
+        (lambda: Digits(RAW, LABELS == 3), "images need 4 int labels, got torch.bool [4]"),
         (lambda: Digits(RAW, LABELS - 1), "labels must be digits from 0 to 9, got -1 to 2"),
         (lambda: Digits(RAW, LABELS + 7), "labels must be digits from 0 to 9, got 7 to 10"),
         (

@@ -242,6 +242,19 @@ def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
     assert ax.images[0].get_clim() == (0, 7)
 
 
+def test_shares_stand_in_the_cells_as_well(figures):
+    utils.plot_confusion_matrix(torch.tensor([[0.75, 0.25], [1 / 3, 2 / 3]]))
+    texts = {text.get_position(): text.get_text() for text in figures[0].axes[0].texts}
+    assert texts == {(0, 0): "0.75", (1, 0): "0.25", (0, 1): "0.33", (1, 1): "0.67"}
+
+
+def test_pictures_with_three_channels_are_grey(figures):
+    image = torch.rand(3, 28, 28)
+    utils.show_digits([image], ["three channels"])
+    shown = torch.tensor(figures[0].axes[0].images[0].get_array())
+    torch.testing.assert_close(shown, image.sum(dim=0) / 3)
+
+
 def test_arrays_are_drawn_too(figures):
     """As scikit-learn makes a confusion matrix, and as matplotlib is often given images."""
     utils.plot_confusion_matrix(np.eye(3, dtype=int))

@@ -435,6 +435,12 @@ def test_history_redraws_one_picture_in_a_notebook(history, monkeypatch):
     assert quiet._picture is None
 
 
+def test_results_that_are_none_leave_no_trace(history):
+    with pytest.raises(TypeError):
+        history.add((70.0, 0.9), None)
+    assert history.done == 0 and not any(history.curves.values())
+
+
 def test_an_epoch_without_results_is_noticed(history):
     with pytest.raises(RuntimeError, match="once in each epoch"):
         for _ in history.epochs(2):
@@ -535,21 +541,24 @@ class BreaksOff(list):
     [
         (
             lambda: GetCorrectPredCount(ANSWERS, LABELS[:1]),
-            "labels must be 4 whole numbers, got torch.int64 [1]",
+            "predictions need 4 int labels, got torch.int64 [1]",
         ),
         (
             lambda: GetCorrectPredCount(ANSWERS, LABELS[:, None]),
-            "must be 4 whole numbers, got torch.int64 [4, 1]",
+            "predictions need 4 int labels, got torch.int64 [4, 1]",
         ),
         (lambda: GetCorrectPredCount(ANSWERS[0], LABELS), "one tensor of shape [N, classes], got [10]"),
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS.float()), "must be 4 whole numbers, got torch.float32"),
-        (lambda: GetCorrectPredCount(ANSWERS, LABELS > 0), "must be 4 whole numbers, got torch.bool"),
+        (
+            lambda: GetCorrectPredCount(ANSWERS, LABELS.float()),
+            "predictions need 4 int labels, got torch.float32",
+        ),
+        (lambda: GetCorrectPredCount(ANSWERS, LABELS > 0), "predictions need 4 int labels, got torch.bool"),
         (lambda: GetCorrectPredCount(ANSWERS, LABELS + 8), "labels must be from 0 to 9, got 8 to 11"),
         (lambda: GetCorrectPredCount(ANSWERS[:, :3], LABELS), "labels must be from 0 to 2, got 0 to 3"),
-        (lambda: train([(IMAGES, LABELS[:3])]), "labels must be 4 whole numbers, got torch.int64 [3]"),
+        (lambda: train([(IMAGES, LABELS[:3])]), "predictions need 4 int labels, got torch.int64 [3]"),
         (
             lambda: train([(IMAGES, F.one_hot(LABELS, 10))]),
-            "must be 4 whole numbers, got torch.int64 [4, 10]",
+            "predictions need 4 int labels, got torch.int64 [4, 10]",
         ),
         (lambda: train([(IMAGES, LABELS - 1)]), "labels must be from 0 to 9, got -1 to 2"),
         (lambda: run([(IMAGES, LABELS - 100)]), "labels must be from 0 to 9, got -100 to -97"),
@@ -602,6 +611,26 @@ def test_an_optimizer_of_another_network_is_refused():
     with pytest.raises(ValueError, match="belongs to another network: make a new one for this model"):
         utils.train(model, "cpu", [(IMAGES, LABELS)], old, F.nll_loss)
     utils.train(model, "cpu", [(IMAGES, LABELS)], sgd(list(model.children())[-1]), F.nll_loss)  # a part of it
+
+
+def test_an_optimizer_does_not_know_a_layer_that_was_replaced():
+    model = NetMini()
+    optimizer = sgd(model)
+    model.classes = nn.Linear(12, 10)
+    with pytest.raises(ValueError, match="make a new one for this model"):
+        utils.train(model, "cpu", [(IMAGES, LABELS)], optimizer, F.nll_loss)
+    model.classes.requires_grad_(False)
+    utils.train(model, "cpu", [(IMAGES, LABELS)], optimizer, F.nll_loss)  # what is frozen needs no optimizer
+    both = optim.SGD([*NetMini().parameters(), *model.parameters()], lr=0.1)
+    utils.train(model, "cpu", [(IMAGES, LABELS)], both, F.nll_loss)  # nor does it harm to know more
+
+
+def test_the_loss_of_a_16_bit_network_is_computed_in_32():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(dim=1)).bfloat16()
+    images = IMAGES.bfloat16()
+    with torch.no_grad():
+        expected = F.nll_loss(model(images).float(), LABELS).item()
+    assert run([(images, LABELS)], model=model)[1] == pytest.approx(expected, rel=1e-6)
 
 
 def test_labels_of_32_bits():
