@@ -261,6 +261,7 @@ WRONG = [
     (check_small_network, [Net], {}, "593,200 parameters, but must have fewer than 50,000"),
     (check_small_network, [Small(probabilities=False)], {}, "end with log_softmax"),
     (check_small_network, [Small(size=5)], {}, "not [3, 5]"),
+    (check_small_network, [Small(size=12)], {}, "not [3, 12]"),
     (check_small_network, [nn.Flatten], {}, "no parameters"),
     (check_small_network, [Small(hidden=list)], {}, "in a plain list"),
     (check_small_network, [Small(hidden=tuple)], {}, "in a plain list"),

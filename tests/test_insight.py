@@ -290,6 +290,7 @@ def test_a_receptive_field_is_drawn_where_it_is(figures, image):
     assert [int(name.split("×")[1]) for name in names] == fields and names[0] == "conv1\n3×3"
     # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
     assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [(12.5, 12.5, 3, 3)]
+    assert [patch.get_fill() for patch in figures[0].axes[0].patches] == [True, False], "a tint and a frame"
     assert figures[0].axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
     # Cells of conv3 are two pixels apart: number 5 of 10 sees the pixels 10 to 19.
     assert figures[0].axes[3].patches[0].get_bbox().bounds == (9.5, 9.5, 10, 10)
