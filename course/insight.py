@@ -130,14 +130,10 @@ def receptive_fields(model):
         layer = max(sources, key=lambda source: source.field)  # where branches meet, the widest counts
         if kind in ARGUMENTS:
             weights = [value for value in given if id(value) in names]
-            pools += "pool" in kind
-            name = (
-                names[id(weights[0])]
-                if weights
-                else f"pool{pools}"
-                if "pool" in kind
-                else kind.replace("_", " ")
-            )
+            is_pool = not weights and "pool" in kind
+            pools += is_pool
+            without_weights = f"pool{pools}" if is_pool else kind.replace("_", " ")
+            name = names[id(weights[0])] if weights else without_weights
             layer = _layer(name, kind, args, kwargs, output, layer, weights)
             layers.append(layer)
         for part in output if isinstance(output, (tuple, list)) else [output]:  # `chunk` returns several
