@@ -433,7 +433,7 @@ def plot_confusion_matrix(matrix, save=None):
     matrix, digits = torch.as_tensor(matrix).cpu(), range(len(matrix))
     mistakes = matrix.clone().fill_diagonal_(0)
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
-    ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=max(1, int(1.5 * mistakes.max())))
+    ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=1.5 * mistakes.max().item() or 1)
     for truth, guess in matrix.nonzero().tolist():
         count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # or a share, if the rows were divided
         weight = "bold" if truth == guess else "normal"
