@@ -108,7 +108,8 @@ def main():
                 "--change epochs, and EPOCHS or SMOKE_TEST, contradict each other: leave one out"
             )
         recipe = replace(recipe, epochs=epochs)
-        recipe.augmentation(), training.build(args.net, recipe)
+        recipe.augmentation()
+        model = training.build(args.net, recipe)
     except ValueError as error:
         parser.error(str(error))
     train_loader, test_loader = training.loaders(recipe, args.validate)
@@ -116,7 +117,7 @@ def main():
     path = args.out / f"{name}.json"
     identity = {
         "network": args.net,
-        "parameters": sum(p.numel() for p in training.build(args.net, recipe).parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "data": train_loader.dataset.source,
         "measured_on": f"{len(test_loader.dataset):,} {'validation' if args.validate else 'test'} digits",
         "recipe": asdict(recipe),
