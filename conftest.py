@@ -8,4 +8,6 @@ def pytest_collectstart(collector):
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)
         # Each notebook runs in its own folder, but all use the same digits.
-        os.environ["MNIST_ROOT"] = os.path.abspath(os.path.expanduser(os.environ.get("MNIST_ROOT") or "data"))
+        os.environ["MNIST_ROOT"] = os.path.abspath(
+            os.path.expanduser(os.environ.get("MNIST_ROOT") or "data")
+        )

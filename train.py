@@ -4,11 +4,16 @@
     python train.py --net NetGAP --epochs 3 --seed 1 --checkpoint /some/folder/mine.pt
     torchrun --nproc-per-node 2 train.py --net NetGAP
 
-The run is saved to the checkpoint after each epoch, and the same command continues from there.
+The run is saved to the checkpoint after each epoch, and the same command goes on from there.
 Under torchrun the processes, on one machine or many, share the digits of each batch; with
 --max-restarts a worker that is killed costs at most one epoch. The course's environment variables
 apply: MNIST_ROOT, DEVICE, SMOKE_TEST, EPOCHS.
 """
+
+import os
+
+if os.environ.get("RANK", "0") != "0":  # only the first process shows progress bars
+    os.environ["TQDM_DISABLE"] = "1"  # tqdm reads this when it is imported
 
 import argparse
 import sys
@@ -16,58 +21,51 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import utils
 from course import processes
-from course.checkpoints import kept, seed_everything
-from course.recipes import RECIPES, build
+from course.checkpoints import seed_everything
+from course.recipes import RECIPES, build, fit
 
 
 def train_network(name, recipe, seed, checkpoint):
-    """Train a network, or continue an earlier run; return the row for the table of results."""
-    device, count = utils.device, processes.count()
-    share = recipe.batch_size // count  # of each batch
-    if share * count != recipe.batch_size:
-        raise ValueError(f"{count} processes cannot share a batch of {recipe.batch_size} digits equally")
+    """Train a network, or go on with an earlier run; return the row for the table of results."""
     seed_everything(seed)
-    model = processes.together(build(name, recipe).to(device))
-    if count > 1:
-        torch.manual_seed(seed + 1000 * processes.number())  # each draws its own variations
-    _, train_loader = utils.get_trainloader(share, recipe.augmentation())
+    model = processes.wrap(build(name, recipe).to(utils.device))
+    if processes.rank() > 0:
+        torch.manual_seed(seed + 1000 * processes.rank())  # each draws its own variations
+    _, train_loader = utils.get_trainloader(recipe.batch_size, recipe.augmentation())
     test_data, test_loader = utils.get_testloader(1000)
-    train_loader = processes.shared(train_loader, shuffle=True)
-    test_loader = processes.shared(test_loader, shuffle=False)
-    optimizer, criterion = recipe.optimizer(model), recipe.criterion()
-    scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
-    history = utils.History(model, optimizer, scheduler)
-    for _ in kept(history, recipe.epochs, checkpoint, f"seed {seed}, {recipe.describe()}"):
-        trained = utils.train(
-            model, device, train_loader, optimizer, criterion, scheduler, recipe.half_precision
-        )
-        tested = utils.test(model, device, test_loader, nn.NLLLoss(), quiet=True)
-        history.add(processes.pooled(trained, train_loader), processes.pooled(tested, test_loader))
+    train_loader = processes.shard(train_loader, seed)
+    settings = f"seed {seed}, {recipe.describe()}"
+    history = fit(model, recipe, train_loader, test_loader, checkpoint, settings)
     accuracy = history.curves["test_acc"][-1]
-    return utils.result(processes.unwrapped(model), test_data, history.done, accuracy, history.seconds)
+    network = processes.unwrap(model)
+    return utils.result(network, test_data, history.done, accuracy, history.seconds)
 
 
 def default_checkpoint(net, seed):
-    """A file for each seed, so that none continues another's training."""
-    return Path(__file__).resolve().parent / "runs" / (f"{net}-seed{seed}.pt" if seed else f"{net}.pt")
+    """A file for each network and seed, so that no run goes on with another one's."""
+    name = f"{net}-seed{seed}.pt" if seed else f"{net}.pt"
+    return Path(__file__).resolve().parent / "runs" / name
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument(
         "--net",
         required=True,
         choices=RECIPES,
-        help="the network, with its best recipe (-short: a short one, -plain: lesson 5's, -plain-32:\n"
-        "without half precision, -few: for the digits that a package ships)",
+        help="the network, with its best recipe (-short: a short one, -plain: lesson 5's,\n"
+        "-plain-32: without half precision, -few: for the digits that a package ships)",
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="number of epochs (default: the recipe's)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed for the random numbers (default: 0)"
+        "--epochs", type=int, metavar="N", help="number of epochs (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default: 0)"
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="file for the checkpoint (default: runs/NET[-seedN].pt)"
@@ -75,17 +73,23 @@ def main():
     args = parser.parse_args()
     if args.epochs is not None and args.epochs < 1:
         parser.error("--epochs must be at least 1")
+    return args
+
+
+def main():
+    args = parse_arguments()
     recipe = RECIPES[args.net]
     checkpoint = args.checkpoint or default_checkpoint(args.net, args.seed)
     try:
         processes.join()
-        recipe = replace(recipe, epochs=args.epochs or utils.get_epochs(recipe.epochs))
-        result = train_network(args.net, recipe, args.seed, checkpoint)
+        with processes.only_the_first_prints():
+            recipe = replace(recipe, epochs=args.epochs or utils.get_epochs(recipe.epochs))
+            result = train_network(args.net, recipe, args.seed, checkpoint)
+            print(f"\n{args.net}: {recipe.describe()}\n")
+            utils.print_results([result])
+            print(f"\nThe trained weights are in {checkpoint}; delete it to start over.")
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    print(f"\n{args.net}: {recipe.describe()}\n")
-    utils.print_results([result])
-    print(f"\nThe trained weights are in {checkpoint}; delete it to start over.")
     processes.leave()
 
 
@@ -93,4 +97,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped; the same command continues after the last complete epoch.")
+        sys.exit("\nStopped; the same command goes on after the last complete epoch.")

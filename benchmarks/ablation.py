@@ -8,17 +8,18 @@ folder in --out).
 """
 
 import argparse
+import copy
 import functools
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import nn
 from tqdm import tqdm
 
 import utils
 from benchmarks import records, report, training
 from benchmarks.accuracy import measure
-from course.measurements import leave_out
 from course.recipes import Recipe
 
 EPOCHS = 5
@@ -31,19 +32,46 @@ VARIANTS = {  # and what each lacks
 }
 
 
+def leave_out(ingredient, model):
+    """A copy of a `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
+
+    A linear layer replaces average pooling and the 1×1 convolution before it.
+    """
+    model = copy.deepcopy(model)
+    if ingredient == "average pooling":
+        numbers = model.classes.in_channels * model.average.kernel_size**2
+        model.classes, model.average = nn.Flatten(), nn.Linear(numbers, model.classes.out_channels)
+        return model
+    kinds = {"batch norm": nn.BatchNorm2d, "dropout": nn.Dropout}
+    if ingredient not in kinds:
+        choices = "'batch norm', 'dropout' or 'average pooling'"
+        raise ValueError(f"{ingredient!r} cannot be left out: choose {choices}")
+    for block in model.children():
+        for name, layer in block.named_children():
+            if isinstance(layer, kinds[ingredient]):
+                setattr(block, name, nn.Identity())
+    return model
+
+
 def train_variant(variant, recipe, seed, train_loader):
     """Train a `NetGAP` that lacks what the variant lacks."""
     part = VARIANTS[variant]
     if part == "batch norm":
         recipe = replace(recipe, peak=0.01)
-    train_loader.dataset.transform = utils.Normalize() if part == "augmentation" else recipe.augmentation()
+    train_loader.dataset.transform = (
+        utils.Normalize() if part == "augmentation" else recipe.augmentation()
+    )
     change = None if part in (None, "augmentation") else functools.partial(leave_out, part)
-    return training.fit("NetGAP", recipe, seed, train_loader, change)
+    return training.train_seed("NetGAP", recipe, seed, train_loader, change)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)"
+    )
     parser.add_argument(
         "--out", type=Path, default=report.RESULTS, help="folder of results (default: %(default)s)"
     )
@@ -67,7 +95,13 @@ def main():
         model, seconds = train_variant(variant, recipe, seed, train_loader)
         correct, images, loss = measure(model, other_loader)
         count = sum(parameter.numel() for parameter in model.parameters())
-        run = {"variant": variant, "parameters": count, "seed": seed, "correct": correct, "images": images}
+        run = {
+            "variant": variant,
+            "parameters": count,
+            "seed": seed,
+            "correct": correct,
+            "images": images,
+        }
         record["runs"].append(run | {"loss": loss, "seconds": round(seconds, 1)})
         records.save(path, record)
     for variant in VARIANTS:

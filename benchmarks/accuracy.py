@@ -26,11 +26,15 @@ from course.recipes import RECIPES
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument(
         "--net", required=True, choices=RECIPES, help="the network, or one of its other recipes"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)"
+    )
     parser.add_argument(
         "--validate",
         action="store_true",
@@ -70,11 +74,15 @@ def changed(recipe, changes):
         try:
             given = ast.literal_eval(text)
             value = kinds[name](given)
-            is_exact = value == given and isinstance(given, bool) == isinstance(value, bool)  # not 3.7 epochs
+            is_exact = value == given and isinstance(given, bool) == isinstance(
+                value, bool
+            )  # not 3.7 epochs
             if not is_exact or value < (kinds[name] is int):
                 raise ValueError
         except (ValueError, SyntaxError, TypeError):
-            raise ValueError(f"{text!r} is no value for {name}: it needs {NEEDS[kinds[name]]}") from None
+            raise ValueError(
+                f"{text!r} is no value for {name}: it needs {NEEDS[kinds[name]]}"
+            ) from None
         recipe = replace(recipe, **{name: value})
     return recipe
 
@@ -90,7 +98,9 @@ def show(record):
     """Print a line for each run, then their mean and standard deviation."""
     accuracies = report.accuracies(record)
     for run, accuracy in zip(record["runs"], accuracies):
-        print(f"seed {run['seed']}: {accuracy:.2f} %  loss {run['loss']:.4f}  {run['seconds']:.0f} s")
+        print(
+            f"seed {run['seed']}: {accuracy:.2f} %  loss {run['loss']:.4f}  {run['seconds']:.0f} s"
+        )
     spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
     print(
         f"{record['network']}, {record['parameters']:,} parameters, {record['measured_on']}: "
@@ -132,10 +142,16 @@ def main():
     for seed in tqdm(range(args.seeds), desc=args.net, unit="seed"):
         if seed in done:
             continue
-        model, seconds = training.fit(args.net, recipe, seed, train_loader)
+        model, seconds = training.train_seed(args.net, recipe, seed, train_loader)
         correct, images, loss = measure(model, test_loader)
         record["runs"].append(
-            {"seed": seed, "correct": correct, "images": images, "loss": loss, "seconds": round(seconds, 1)}
+            {
+                "seed": seed,
+                "correct": correct,
+                "images": images,
+                "loss": loss,
+                "seconds": round(seconds, 1),
+            }
         )
         record["runs"].sort(key=lambda run: run["seed"])
         if seed == 0 and args.weights:

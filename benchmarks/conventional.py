@@ -39,7 +39,9 @@ def as_in_lesson_6(recipe):
 def loaders(root, batch_size, varied):
     """The loaders of the training and test digits; `varied` distorts each training picture."""
     normalised = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    train_data = datasets.MNIST(root, train=True, transform=transforms.Compose([*varied, *normalised]))
+    train_data = datasets.MNIST(
+        root, train=True, transform=transforms.Compose([*varied, *normalised])
+    )
     test_data = datasets.MNIST(root, train=False, transform=transforms.Compose(normalised))
     train_loader = DataLoader(train_data, batch_size, shuffle=True, num_workers=2)
     return train_loader, DataLoader(test_data, 1000, num_workers=2)

@@ -66,7 +66,11 @@ def medians(runs):
     for run in runs:
         by_way.setdefault(run["way"], []).append(run)
     return {
-        way: {name: statistics.median(run[name] for run in turns) for name in turns[0] if name != "way"}
+        way: {
+            name: statistics.median(run[name] for run in turns)
+            for name in turns[0]
+            if name != "way"
+        }
         for way, turns in by_way.items()
     }
 
@@ -143,7 +147,9 @@ def lessons_table(record=None):
         numbers = [record["recipes"][name]["epochs"], ours["seconds"], other["seconds"]]
         total = [a + b for a, b in zip(total, numbers)]
         accuracies = " | ".join(f"{run['accuracy']:.2f} %" for run in (ours, other))
-        lines.append(f"| `{name.split('-')[0]}`, {lesson} {time_and_ratio(*numbers)} | {accuracies} |")
+        lines.append(
+            f"| `{name.split('-')[0]}`, {lesson} {time_and_ratio(*numbers)} | {accuracies} |"
+        )
     return [*lines, f"| both lessons {time_and_ratio(*total)} | | |"]
 
 
@@ -155,7 +161,10 @@ def time_and_ratio(epochs, seconds, other):
 
 def superseded_table():
     """Test results of earlier recipes: the test digits were seen with these, too."""
-    lines = ["| network | where its recipe was different | seeds | test accuracy |", "|---|---|---|---|"]
+    lines = [
+        "| network | where its recipe was different | seeds | test accuracy |",
+        "|---|---|---|---|",
+    ]
     for path in sorted((RESULTS / "superseded").glob("*.json")):
         old = json.loads(path.read_text(encoding="utf-8"))
         now = read(path.stem)["recipe"]
@@ -173,7 +182,10 @@ def superseded_table():
 
 def few_table():
     """What the networks reach without MNIST."""
-    lines = ["| network | epochs | batches of | peak | seeds | accuracy |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| network | epochs | batches of | peak | seeds | accuracy |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in LESSONS:
         record = read(f"accuracy-{name}-few")
         recipe = record["recipe"]

@@ -29,7 +29,7 @@ from tqdm import tqdm
 import model as networks
 import utils
 from benchmarks import conventional, records, report, training
-from course.learning_rate import Repeated
+from course.learning_rate import repeated
 from course.recipes import RECIPES, PlainRecipe, build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ class Watch:
         return self.batches
 
     def __iter__(self):
-        batches = iter(Repeated(self.loader, self.batches))
+        batches = repeated(self.loader, self.batches)
         self.asked = []
         for _ in range(self.batches):
             self.asked.append(time.time())
@@ -69,7 +69,11 @@ def set_up(way, name):
         loaders = conventional.loaders(os.environ["MNIST_ROOT"], recipe.batch_size, varied)
         return *loaders, conventional.train, conventional.test
     half = recipe.half_precision and way == "ours"
-    return *training.loaders(recipe), functools.partial(utils.train, half_precision=half), utils.test
+    return (
+        *training.loaders(recipe),
+        functools.partial(utils.train, half_precision=half),
+        utils.test,
+    )
 
 
 def measure(way, net, batches, started):
@@ -79,7 +83,11 @@ def measure(way, net, batches, started):
     torch.manual_seed(0)
     model = getattr(networks, net)()
     optimizer = optim.SGD(
-        model.parameters(), recipe.peak / 10, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        model.parameters(),
+        recipe.peak / 10,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
     )
     scheduler = optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     watch = Watch(train_loader, WARM_UP + batches)
@@ -119,7 +127,7 @@ def race(way, seed):
     if way == "ours":
         recipe = RECIPES["NetGAP-short"]
         train_loader, test_loader = training.loaders(recipe)
-        model, seconds = training.fit("NetGAP-short", recipe, seed, train_loader)
+        model, seconds = training.train_seed("NetGAP-short", recipe, seed, train_loader)
         accuracy, _ = utils.test(model, "cpu", test_loader, F.nll_loss)
         return {"seed": seed, "seconds": seconds, "epochs": recipe.epochs, "accuracies": [accuracy]}
 
@@ -172,9 +180,21 @@ def memory_of(pid):
 def in_a_process(*arguments):
     """Run this file for one measurement; return its result with the largest memory seen meanwhile."""
     environment = os.environ | {"DEVICE": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.speed", "--child", *map(str, arguments), str(time.time())]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed",
+        "--child",
+        *map(str, arguments),
+        str(time.time()),
+    ]
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
     )
     peak = 0.0
 
@@ -197,7 +217,9 @@ def table(runs):
     """The medians of each way and their ratios, as lines of a table."""
     ways = report.medians(runs)
     ours, conventional = ways["ours"], ways["conventional"]
-    lines = [f"{'median':<32}" + "".join(f"{way:>15}" for way in ways) + f"{'ours : conventional':>21}"]
+    lines = [
+        f"{'median':<32}" + "".join(f"{way:>15}" for way in ways) + f"{'ours : conventional':>21}"
+    ]
     for name, text in NAMES.items():
         values = "".join(f"{figures[name]:>15,.1f}" for figures in ways.values())
         ratio = f"{ours[name] / conventional[name]:.2f}" if conventional[name] else "–"
@@ -217,13 +239,23 @@ NAMES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--net", choices=report.NETWORKS, help="the network to measure")
-    what.add_argument("--race", action="store_true", help="the short recipe against a conventional training")
-    what.add_argument("--lessons", action="store_true", help="the long trainings of both lessons, both ways")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns, or races (default: 5)")
-    parser.add_argument("--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)")
+    what.add_argument(
+        "--race", action="store_true", help="the short recipe against a conventional training"
+    )
+    what.add_argument(
+        "--lessons", action="store_true", help="the long trainings of both lessons, both ways"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="turns, or races (default: 5)"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=120, metavar="N", help="batches a turn (default: 120)"
+    )
     parser.add_argument("--out", type=Path, help="folder of results (default: benchmarks/results)")
     args = parser.parse_args()
     if args.rounds < 1 or not 1 <= args.batches <= 400:
@@ -238,7 +270,9 @@ def main():
     os.environ["MNIST_ROOT"] = str(Path(utils.get_root()).resolve())
     if args.lessons:
         name = "lessons"
-        identity = {"recipes": {training: asdict(RECIPES[training]) for training in report.TRAININGS}}
+        identity = {
+            "recipes": {training: asdict(RECIPES[training]) for training in report.TRAININGS}
+        }
         turns = [("whole", way, training) for training in report.TRAININGS for way in BOTH]
     elif args.race:
         name = "race"

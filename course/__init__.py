@@ -14,4 +14,6 @@ def install_missing():
     if missing:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
         if subprocess.run(command).returncode:
-            raise ImportError(f"the lessons need more packages: run `pip install {' '.join(missing)}`")
+            raise ImportError(
+                f"the lessons need more packages: run `pip install {' '.join(missing)}`"
+            )

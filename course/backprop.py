@@ -23,7 +23,9 @@ def draw_network(inputs, weights, targets, save=None):
         near = 0.3  # of the way, where no two labels meet
         label = f"w{n + 1} = {weight:.2f}"
         height = start + near * (end - start)
-        ax.text(x + near, height, label, ha="center", va="center", fontsize=10, backgroundcolor="white")
+        ax.text(
+            x + near, height, label, ha="center", va="center", fontsize=10, backgroundcolor="white"
+        )
     for x, names, colour in columns:
         for n, name in enumerate(names):
             ax.scatter(x, -n, s=2200, color=colour, edgecolors="black", zorder=2)
@@ -39,7 +41,13 @@ def plot_errors(errors_by_rate, save=None):
     """The error against the steps, a panel for each learning rate."""
     rows = math.ceil(len(errors_by_rate) / 3)
     figure, axes = plt.subplots(
-        rows, 3, figsize=(11, 3.2 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        rows,
+        3,
+        figsize=(11, 3.2 * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for ax, (rate, errors) in zip(axes.flat, errors_by_rate.items()):
         ax.plot(errors, color="tab:red")

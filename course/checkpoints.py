@@ -1,24 +1,30 @@
-"""Save a training run to a file after each epoch, and continue from there after an interruption.
+"""Save a training run to a file after each epoch, and go on from there after an interruption.
 
-In a notebook, `for _ in kept(history, 20, "S5.pt"):` replaces `for _ in history.epochs(20):`.
+In a notebook, `for _ in resume(history, 20, "S5.pt"):` replaces `for _ in history.epochs(20):`.
 """
 
 import contextlib
+import io
 import os
+import pickle
 import random
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from course import processes
-from course.files import owning, replacing
-from utils import read_safely
+from course.files import replacing
+from utils import get_shapes, load_weights, read_weights
 
-VERSION = 1
-# What changes from step to step in PyTorch's schedulers; all else is a setting.
-CHANGING = "last_epoch _step_count _last_lr T_cur T_i best num_bad_epochs cooldown_counter".split()
-CHANGING += ["_is_initial", "_get_lr_called_within_step"]
+VERSION = 2  # of what is in a file
+WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+def get_trained(Network):
+    """Return a network of this class, with the trained weights that come with the course."""
+    return load_weights(WEIGHTS / f"{Network.__name__}.pt", Network())
 
 
 def seed_everything(seed, deterministic=False):
@@ -31,153 +37,181 @@ def seed_everything(seed, deterministic=False):
     torch.use_deterministic_algorithms(deterministic)
 
 
-def kept(history, total, path, settings=None):
-    """Like `history.epochs(total)`, but the run is saved after each epoch, and continued from the file.
+def resume(history, total, path, settings=None):
+    """Like `history.epochs(total)`, but saved after each epoch, and continued from the file.
 
-    `settings` says in words what else the run depends on; a file that was written with others is refused.
+    `settings` says in words what else the run depends on; a file of other settings is refused.
+    An epoch that is left before its end, also with `break`, is not in the file.
     """
-    path = Path(path).expanduser()
-    with owning(path) if processes.is_first() else contextlib.nullcontext(lambda: True) as is_mine:
-        is_saved = load(path, history, settings)
-        if is_saved:
-            outlook = "continuing from there" if history.done < total else "nothing is left to do"
+    path = Path(path).expanduser().absolute()  # the working folder may change
+    with locked(path) if processes.is_first() else contextlib.nullcontext():
+        if load(path, history, settings):
+            outlook = "nothing is left to do" if history.done >= total else "going on from there"
             print(f"{path} holds {history.done} of {total} epochs: {outlook}.")
-        for epoch in history.epochs(total):  # this has undone an epoch that was interrupted
-            if not is_saved:
-                save(path, history, settings)  # a file that cannot be written is noticed now
-                is_saved = True
-            try:
-                yield epoch
-            finally:  # also if the loop is left with `break`
-                if history.done == epoch and is_mine():
-                    save(path, history, settings)
-        if not is_saved:  # all epochs were over before
-            save(path, history, settings)
+        for epoch in history.epochs(total):
+            save(path, history, settings)  # also before the first: can this file be written?
+            yield epoch
+        save(path, history, settings)
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Keep other processes from writing the file; within one process, a loop may be run again."""
+    # A lock needs a file of its own, which stays: if it were removed, two could own it at once.
+    lock = FileLock(path.with_name(f".{path.name}.lock"), is_singleton=True, thread_local=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        for left_behind in path.parent.glob(f"{path.name}.*.tmp"):  # by a process that was killed
+            left_behind.unlink()
+    except Timeout:
+        reason = f"another process is writing {path}: wait for it, or choose another file"
+        raise ValueError(reason) from None
+    except (OSError, NotImplementedError):  # a folder or a file system where nothing can be locked
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save(path, history, settings=None):
     """Save the run as it is now; the file is replaced in one step."""
-    network, scheduler = processes.unwrapped(history.model), history.scheduler
     state = {
         "version": VERSION,
-        "network": type(network).__name__,
-        "model": network.state_dict(),
-        "optimizer": type(history.optimizer).__name__,
-        "optimizer_state": _plain(history.optimizer.state_dict()),
-        "scheduler": _plain(scheduler.state_dict()) if scheduler else None,
+        "kinds": get_kinds(history),
+        "start": history.start,
         "settings": settings,
-        "curves": history.curves,
-        "seconds": history.seconds,
-        "random": processes.from_all(_random_state()),
+        **history.state(),
+        "model": processes.unwrap(history.model).state_dict(),
     }
+    state["random"] = processes.gather(state["random"])
     if not processes.is_first():
         return
+    content = to_bytes(path, state)
     try:
         with replacing(path) as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        has_no_place = isinstance(
-            error, (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
-        )
-        remedy = "choose another file" if has_no_place else "free some space or choose another file"
-        before = "; what was there before is unchanged" if Path(path).is_file() else ""
-        reason = str(error).splitlines()[0]
-        raise OSError(f"the checkpoint {path} could not be written ({reason}): {remedy}{before}") from error
+            file.write(content)
+    except OSError as error:
+        unchanged = "; what was there before is unchanged" if Path(path).is_file() else ""
+        raise OSError(
+            f"the checkpoint {path} could not be written ({error}): "
+            f"free some space, or choose another file{unchanged}"
+        ) from error
+
+
+def to_bytes(path, state):
+    """What will be in the file; refuse what could not be read back from it."""
+    buffer = io.BytesIO()
+    torch.save(to_plain_numbers(state), buffer)
+    content = buffer.getvalue()
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} would not be read again, so it was not written: the settings, the schedule or "
+            "the network's state holds more than tensors, numbers and text, such as a Path"
+        ) from error
+    return content
 
 
 def load(path, history, settings=None):
-    """Restore what `save` wrote; return False if there is no such file."""
-    found = processes.is_first() and Path(path).exists()  # other machines may not have the file
-    found, state = processes.from_all((found, read_safely(path) if found else None))[0]
-    if not found:
+    """Go on from what `save` wrote; return False if there is no such file."""
+    state = None
+    if processes.is_first() and Path(path).exists():  # other machines may not have the file
+        state = read_weights(path)
+    state = processes.gather(state)[0]
+    if state is None:
         return False
-    network, optimizer, scheduler = processes.unwrapped(history.model), history.optimizer, history.scheduler
-    _check(path, state, network, optimizer, scheduler, settings)
-    network.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer_state"])
-    if scheduler:
-        scheduler.load_state_dict(state["scheduler"])
-    history.curves, history.seconds = state["curves"], state["seconds"]
-    history._before = []  # an epoch that was interrupted before this is not the file's
-    if len(state["random"]) == processes.count():
-        _set_random_state(state["random"][processes.number()])
+    check_same_run(path, state, history, settings)
+    random_states = state["random"]
+    if len(random_states) == processes.world_size():
+        state["random"] = random_states[processes.rank()]
+    else:
+        print(
+            f"{path} comes from {len(random_states)} processes, and this run has "
+            f"{processes.world_size()}: its random numbers are other ones from here on."
+        )
+        del state["random"]
+    processes.unwrap(history.model).load_state_dict(state["model"])
+    history.restore(state | {"model": history.model.state_dict()})
     return True
 
 
-def _check(path, state, network, optimizer, scheduler, settings):
+def check_same_run(path, state, history, settings):
     """Refuse what belongs to another training run, before anything is changed."""
-    if not isinstance(state, dict) or "random" not in state:
-        raise ValueError(f"{path} holds no training run to continue; it was not changed")
+    if not isinstance(state, dict) or "kinds" not in state:
+        raise ValueError(f"{path} holds no training run that can go on; it was not changed")
     if state["version"] != VERSION:
         raise ValueError(
-            f"{path} was written by another version of this course ({state['version']}, now {VERSION}): "
-            "start over with another file name"
+            f"{path} was written by another version of this course ({state['version']}, "
+            f"now {VERSION}): start over with another file name"
         )
-    name = type(network).__name__
-    if state["network"] != name:
-        raise ValueError(f"{path} belongs to the network {state['network']}, not {name}")
-    if _shapes(state["model"]) != _shapes(network.state_dict()):
-        raise ValueError(f"the weights in {path} do not fit this {name}: its layers have other sizes")
-    if difference := next(_differences(state, optimizer, scheduler, settings), None):
+    kinds = get_kinds(history)
+    if state["kinds"]["network"] != kinds["network"]:
         raise ValueError(
-            f"{path} belongs to a training run with {difference}: "
-            "delete it to start over, choose another file, or use the same settings"
+            f"{path} belongs to the network {state['kinds']['network']}, not {kinds['network']}"
+        )
+    if get_shapes(state["model"]) != get_shapes(processes.unwrap(history.model).state_dict()):
+        name = kinds["network"]
+        raise ValueError(f"the weights in {path} do not fit this {name}: its layers differ in size")
+    before = {**state["kinds"], **state["start"], "the settings": state["settings"]}
+    now = {**kinds, **to_plain_numbers(history.start), "the settings": settings}
+    difference = find_difference(before, now)
+    if difference:
+        raise ValueError(
+            f"{path} belongs to a training run with {difference}: delete it to start over, choose "
+            "another file, or make network, optimizer and schedule anew with the same settings "
+            "(EPOCHS and SMOKE_TEST count, too)"
         )
 
 
-def _differences(state, optimizer, scheduler, settings):
-    """What is set otherwise in the file than now, of all that stays the same during a training run."""
-    if state["optimizer"] != type(optimizer).__name__:
-        yield f"the optimizer {state['optimizer']} instead of {type(optimizer).__name__}"
-    theirs, ours = state["scheduler"] or {}, _plain(scheduler.state_dict()) if scheduler else {}
-    if theirs.keys() != ours.keys():
-        yield "another scheduler"
-    is_known = type(scheduler).__module__.startswith("torch.")  # of another's we know too little
-    pairs = list(_scheduled(theirs, ours)) if is_known else []
-    groups = zip(state["optimizer_state"]["param_groups"], _plain(optimizer.state_dict())["param_groups"])
-    for old, new in groups:
-        changing = ["params"] + ["lr"] * bool(ours) + ["momentum", "betas"] * ("max_momentum" in new)
-        pairs += [(name, old[name], new.get(name)) for name in old if name not in changing]
-    for name, before, now in pairs:
-        if before != now:
-            hint = " (see EPOCHS, SMOKE_TEST and the batch size)" if name == "total_steps" else ""
-            yield f"{name} {before} instead of {now}{hint}"
-    if state.get("settings") not in (None, settings):
-        yield f"{state['settings']} instead of {settings}"
+def get_kinds(history):
+    """The names of the classes of a run's network, optimizer and schedule."""
+    return {
+        "network": type(processes.unwrap(history.model)).__name__,
+        "the optimizer": type(history.optimizer).__name__,
+        "the schedule": type(history.scheduler).__name__,
+    }
 
 
-def _scheduled(before, now):
-    """The settings of a scheduler, and of those that it consists of: (name, before, now)."""
-    for name in before:
-        if name == "_schedulers":
-            for parts in zip(before[name], now[name]):
-                yield from _scheduled(*parts)
-        elif name not in CHANGING:
-            yield name, before[name], now.get(name)
+def find_difference(before, now, name=""):
+    """Say what differs first in two nests; a setting that only one has is a new one of PyTorch."""
+    if has_names(before) and has_names(now):
+        parts = [(before[part], now[part], part) for part in before if part in now]
+    elif is_list(before) and is_list(now) and len(before) == len(now):
+        parts = [(old, new, name) for old, new in zip(before, now)]
+    else:
+        parts = []
+        if not is_same(before, now):
+            return f"{name} {before} instead of {now}"
+    for old, new, part in parts:
+        difference = find_difference(old, new, part)
+        if difference:
+            return difference
+    return ""
 
 
-def _plain(value):
-    """The same with NumPy's numbers as Python's: `read_safely` refuses NumPy's."""
+def has_names(value):
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def is_list(value):
+    return isinstance(value, (list, tuple))
+
+
+def is_same(before, now):
+    if isinstance(before, torch.Tensor) and isinstance(now, torch.Tensor):
+        return torch.equal(before.cpu(), now.cpu())
+    return before == now
+
+
+def to_plain_numbers(value):
+    """The same with NumPy's numbers as Python's: NumPy's would not be read again."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) is dict:
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: to_plain_numbers(part) for name, part in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(to_plain_numbers(part) for part in value)
     return value
-
-
-def _shapes(weights):
-    return {name: value.shape for name, value in weights.items()}
-
-
-def _random_state():
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda, "python": random.getstate()}
-
-
-def _set_random_state(state):
-    random.setstate(state.get("python") or random.getstate())
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -46,7 +46,9 @@ def show_answer(model, image, title=""):
     left.imshow(image.squeeze().cpu().numpy(), cmap="gray")
     left.set_title(title)
     left.axis("off")
-    colours = ["tab:orange" if digit == answer.argmax() else "tab:blue" for digit in range(len(answer))]
+    colours = [
+        "tab:orange" if digit == answer.argmax() else "tab:blue" for digit in range(len(answer))
+    ]
     right.bar(range(len(answer)), answer.tolist(), color=colours)
     right.set(xticks=range(10), ylim=(0, 1), ylabel="probability")
     right.set_title(f"answer: {answer.argmax()} ({answer.max():.0%})")
@@ -93,7 +95,9 @@ class Calls(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
-        kept = output.clone() if isinstance(output, torch.Tensor) else output  # an in-place ReLU changes it
+        kept = (
+            output.clone() if isinstance(output, torch.Tensor) else output
+        )  # an in-place ReLU changes it
         self.noted.append((function.__name__.strip("_"), args, kwargs or {}, output, kept))
         return output
 
@@ -120,14 +124,22 @@ def receptive_fields(model):
         watched(image)
     names = {id(weight): name.rpartition(".")[0] for name, weight in watched.named_parameters()}
     layers, pools = [], 0
-    came_from = {id(image): Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)}  # the layer behind each tensor
+    came_from = {
+        id(image): Layer("image", IMAGE_SIZE, 1, 1, 1, 1, 0, 0)
+    }  # the layer behind each tensor
     for kind, args, kwargs, output, _ in calls.noted:
         given = [*args, *kwargs.values()]
-        parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+        parts = [
+            part
+            for value in given
+            for part in (value if isinstance(value, (list, tuple)) else [value])
+        ]
         sources = [came_from[id(part)] for part in parts if id(part) in came_from]
         if not sources:
             continue
-        layer = max(sources, key=lambda source: source.field)  # where branches meet, the widest counts
+        layer = max(
+            sources, key=lambda source: source.field
+        )  # where branches meet, the widest counts
         if kind in ARGUMENTS:
             weights = [value for value in given if id(value) in names]
             is_pool = not weights and "pool" in kind
@@ -136,7 +148,9 @@ def receptive_fields(model):
             name = names[id(weights[0])] if weights else without_weights
             layer = _layer(name, kind, args, kwargs, output, layer, weights)
             layers.append(layer)
-        for part in output if isinstance(output, (tuple, list)) else [output]:  # `chunk` returns several
+        for part in (
+            output if isinstance(output, (tuple, list)) else [output]
+        ):  # `chunk` returns several
             came_from[id(part)] = layer
     return layers
 
@@ -225,7 +239,9 @@ def plot_filters(model, save=None):
     filters = layer.weight.detach().cpu()[:, 0]
     columns = 8
     rows = -(-len(filters) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.05 * rows + 0.4), layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns, 1.05 * rows + 0.4), layout="constrained"
+    )
     largest = filters.abs().max()
     for ax in axes.flat:
         ax.axis("off")
@@ -240,7 +256,9 @@ def watching(model):
     """Collect the outputs of all convolutions, by name, in the order in which they run."""
     outputs = {}
     hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: outputs.__setitem__(name, output)
+        )
         for name, layer in _convolutions(model).items()
     ]
     try:
@@ -256,7 +274,9 @@ def plot_feature_maps(model, image, maps=8, save=None):
     with torch.no_grad(), watching(still) as outputs:
         still(as_batch(image))
     size = maps, 1.15 * len(outputs)
-    figure, axes = plt.subplots(len(outputs), maps, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(outputs), maps, figsize=size, squeeze=False, layout="constrained"
+    )
     for ax in axes.flat:
         ax.axis("off")
     for row, (name, output) in zip(axes, outputs.items()):
@@ -279,7 +299,9 @@ def heat_map(model, image, digit):
         scores = still(as_batch(image).double())
         wide = [name for name in outputs if still.get_submodule(name).kernel_size != (1, 1)]
         if not wide:
-            raise ValueError(f"{type(model).__name__} has only 1×1 convolutions, and they have no heat map")
+            raise ValueError(
+                f"{type(model).__name__} has only 1×1 convolutions, and they have no heat map"
+            )
         last = wide[-1]
         (slopes,) = torch.autograd.grad(scores[0, digit], outputs[last])
     maps = outputs[last].detach().relu()
@@ -305,7 +327,9 @@ def plot_heat_maps(model, image, truth, save=None):
         1, 1 + len(digits), figsize=(2.6 * (1 + len(digits)), 2.9), layout="constrained"
     )
     axes[0].imshow(image.squeeze().cpu().numpy(), cmap="gray")
-    axes[0].set_title(f"a {truth}, read as a {answer}" if answer != truth else f"a {truth}, read correctly")
+    axes[0].set_title(
+        f"a {truth}, read as a {answer}" if answer != truth else f"a {truth}, read correctly"
+    )
     for ax, digit in zip(axes[1:], digits):
         ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
         heat = heat_map(model, image, digit)

@@ -6,8 +6,9 @@ import statistics
 
 import matplotlib.pyplot as plt
 from torch import optim
+from tqdm import tqdm
 
-from utils import GetCorrectPredCount, Tally, fast, show_figure
+from utils import check_batch, check_setup, reset_modes, show_figure
 
 __all__ = ["learning_rate_test", "plot_learning_rates"]
 
@@ -22,39 +23,32 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
             f"a test from {lowest} to {highest} in {steps} steps is impossible: "
             "it needs 0 < lowest < highest and 2 steps or more"
         )
+    check_setup(model, train_loader, criterion)
+    reset_modes()
     trial = copy.deepcopy(model).train()
     optimizer = optim.SGD(trial.parameters(), lr=lowest, momentum=0.9)
     rates, losses = [], []
-    batches = Repeated(train_loader, steps)
-    with Tally(trial, batches, device, criterion, optimizer) as tally, fast(trial, device):
-        for data, target in tally:
-            rates.append(lowest * (highest / lowest) ** (len(rates) / (steps - 1)))
-            optimizer.param_groups[0]["lr"] = rates[-1]
-            optimizer.zero_grad()
-            prediction = trial(data)
-            correct = GetCorrectPredCount(prediction, target)
-            loss = criterion(prediction, target)
-            losses.append(loss.item())
-            if len(losses) > 1 and not losses[-1] < 2 * losses[0]:  # true for nan, too
-                break
-            tally.add(loss, correct, prediction)
-            loss.backward()
-            optimizer.step()
+    for data, target in tqdm(repeated(train_loader, steps), total=steps):
+        check_batch(data, target)
+        data, target = data.to(device), target.to(device).long()
+        rate = lowest * (highest / lowest) ** (len(rates) / (steps - 1))
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss = criterion(trial(data), target)
+        rates.append(rate)
+        losses.append(loss.item())
+        has_exploded = not losses[-1] < 2 * losses[0]  # also true for nan
+        if len(losses) > 1 and has_exploded:
+            break
+        loss.backward()
+        optimizer.step()
     return rates, losses
 
 
-class Repeated:
-    """Exactly `steps` batches of a loader, starting it again whenever it runs out."""
-
-    def __init__(self, loader, steps):
-        self.loader, self.steps = loader, steps
-
-    def __len__(self):
-        return self.steps
-
-    def __iter__(self):
-        epochs = itertools.repeat(self.loader, self.steps)
-        return itertools.islice(itertools.chain.from_iterable(epochs), self.steps)
+def repeated(loader, steps):
+    """Exactly `steps` batches of a loader, which starts again whenever it runs out."""
+    epochs = itertools.repeat(loader, steps)
+    return itertools.islice(itertools.chain.from_iterable(epochs), steps)
 
 
 def plot_learning_rates(rates, losses, chosen=None, save=None):

@@ -1,129 +1,112 @@
-"""Several processes under torchrun, which train one network together: each takes a share of every batch.
+"""Several processes under torchrun train one network together: each takes a shard of the digits.
 
-Shares of equal size make the mean of the gradients exact; what the processes measure is put together in
-one place, `pooled`. Only train.py and checkpoints.py deal with several processes.
+Only train.py, recipes.py and checkpoints.py deal with several processes; without torchrun, the
+functions here change nothing.
 """
 
-import math
+import contextlib
 import os
-import sys
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Sampler
+from torch import distributed, nn
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 import utils
 
 
 def join():
-    """Connect to the other processes; only the first one keeps printing. A single process does nothing."""
+    """Connect to the other processes that torchrun has started."""
     if "LOCAL_RANK" not in os.environ:
         return
-    is_cuda = utils.device.type == "cuda"
-    if is_cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    elif utils.device.type == "mps":
+    if utils.device.type == "mps":
         raise ValueError("several processes cannot share Apple's MPS: set DEVICE=cpu")
-    store, number, count = next(torch.distributed.rendezvous("env://"))
-    # Each attempt has its own place in the store: there, it cannot meet workers that have died.
+    backend = "gloo"
+    if utils.device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl"
+    store, rank, world_size = next(distributed.rendezvous("env://"))
+    # Each attempt has its own place in the store, where it cannot meet workers that have died.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = torch.distributed.PrefixStore(f"attempt {attempt}", store)
-    torch.distributed.init_process_group(
-        "nccl" if is_cuda else "gloo", store=store, rank=number, world_size=count
-    )
-    if not is_first():
-        silence()
-
-
-def silence():
-    """Print nothing from now on, except errors."""
-    sys.stdout = open(os.devnull, "w")
-    show = utils.tqdm.__init__
-    utils.tqdm.__init__ = lambda bar, *args, **named: show(bar, *args, **named | {"disable": True})
+    store = distributed.PrefixStore(f"attempt {attempt}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def leave():
     """Disconnect from the other processes."""
     if is_one_of_several():
-        torch.distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
 def is_one_of_several():
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    return distributed.is_available() and distributed.is_initialized()
 
 
-def number():
+def rank():
     """The number of this process among those that train together; 0 if it is alone."""
-    return torch.distributed.get_rank() if is_one_of_several() else 0
+    return distributed.get_rank() if is_one_of_several() else 0
 
 
-def count():
+def world_size():
     """How many processes train together."""
-    return torch.distributed.get_world_size() if is_one_of_several() else 1
+    return distributed.get_world_size() if is_one_of_several() else 1
 
 
 def is_first():
     """Whether this process is alone, or the one that prints and writes files."""
-    return number() == 0
+    return rank() == 0
 
 
-def from_all(value):
+@contextlib.contextmanager
+def only_the_first_prints():
+    """In this block the other processes print nothing, except errors."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def gather(value):
     """A list with the value of each process."""
-    values = [value] * count()
-    if is_one_of_several():
-        torch.distributed.all_gather_object(values, value)
+    if not is_one_of_several():
+        return [value]
+    values = [None] * world_size()
+    distributed.all_gather_object(values, value)
     return values
 
 
-def together(model):
-    """The model, wrapped so that the processes start with the same weights and share their gradients."""
-    if not is_one_of_several():
-        return model
-    # The layout that `utils.fast` chooses: gradients are exchanged in the order they have now.
-    return nn.parallel.DistributedDataParallel(model.to(memory_format=torch.channels_last))
+def wrap(model):
+    """The model; one of several processes takes the first one's weights, and shares gradients."""
+    return nn.parallel.DistributedDataParallel(model) if is_one_of_several() else model
 
 
-def unwrapped(model):
+def unwrap(model):
     """The network itself, without what compiles it or shares its work."""
     model = getattr(model, "_orig_mod", model)
-    sharing = nn.parallel.DistributedDataParallel, nn.DataParallel
-    return model.module if isinstance(model, sharing) else model
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        return model.module
+    return model
 
 
-class Share(Sampler):
-    """The digits assigned to this process: every n-th one, in an order that all processes agree on.
+def shard(loader, seed=0):
+    """A loader of this process's part of the shuffled digits; alone, it is the loader itself.
 
-    Shuffled digits are topped up with a few repeated ones, so that all processes take equally many steps.
+    All parts have the same size, so the mean of their gradients is that of the whole batch. Where
+    the digits do not divide evenly, a few are repeated. All processes must give the same seed.
     """
-
-    def __init__(self, dataset, shuffle):
-        self.dataset, self.shuffle = dataset, shuffle
-
-    def __len__(self):
-        total = len(self.dataset)
-        return math.ceil(total / count()) if self.shuffle else len(range(number(), total, count()))
-
-    def __iter__(self):
-        order = list(range(len(self.dataset)))
-        if self.shuffle:
-            order = from_all(torch.randperm(len(order)).tolist())[0]
-            order += order[: -len(order) % count()]
-        return iter(order[number() :: count()])
-
-
-def shared(loader, shuffle):
-    """A loader for this process's share of the digits; with one process, the loader itself."""
     if not is_one_of_several():
         return loader
-    return DataLoader(loader.dataset, loader.batch_size, sampler=Share(loader.dataset, shuffle))
+    batch_size = loader.batch_size // world_size()
+    if batch_size * world_size() != loader.batch_size:
+        raise ValueError(
+            f"{world_size()} processes cannot share a batch of {loader.batch_size} digits equally"
+        )
+    sampler = DistributedSampler(loader.dataset, seed=seed)
+    return DataLoader(loader.dataset, batch_size, sampler=sampler)
 
 
-def pooled(measured, loader):
-    """(accuracy in %, mean loss) over all processes, from what each measured on its share."""
-    if not is_one_of_several():
-        return measured
-    accuracy, loss = measured
-    images = len(loader.sampler)
-    parts = from_all((round(accuracy * images / 100), loss * images, images))
-    correct, loss_sum, images = (sum(column) for column in zip(*parts))
-    return 100 * correct / images, loss_sum / images
+def average(measured):
+    """The means of (accuracy, loss) over all processes, whose parts have the same size."""
+    accuracies, losses = zip(*gather(measured))
+    return sum(accuracies) / world_size(), sum(losses) / world_size()

@@ -1,8 +1,9 @@
-"""How each network is trained for the course's figures: hyperparameters, and what is built from them.
+"""How each network is trained for the course's figures: its recipe, and `fit`, which trains so.
 
-Each recipe was chosen on the last 10,000 training digits; benchmarks/README.md describes the search.
+Each recipe was chosen on the last 10,000 training digits: see benchmarks/README.md.
 """
 
+import functools
 import inspect
 from dataclasses import asdict, dataclass, replace
 
@@ -10,6 +11,8 @@ from torch import nn, optim
 
 import model as networks
 import utils
+from course import processes
+from course.checkpoints import resume
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,13 @@ class Recipe:
     dropout: float = 0.05  # `Net`, `NetMini` and `NetMicro` have none
     weight_decay: float = 1e-4
     label_smoothing: float = 0
-    averaging: float = 0  # the share of the weights' moving average that stays at each step; 0: no average
     half_precision: bool = True
 
     def describe(self):
         """All numbers, in one line."""
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(self).items())
+        return ", ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in asdict(self).items()
+        )
 
     def augmentation(self):
         """How the training digits are varied."""
@@ -39,11 +43,15 @@ class Recipe:
     def optimizer(self, model):
         """SGD with Nesterov momentum."""
         return optim.SGD(
-            model.parameters(), self.peak, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
+            model.parameters(),
+            self.peak,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.weight_decay,
         )
 
     def scheduler(self, optimizer, steps):
-        """One cycle of the learning rate over `steps` steps; the momentum goes from 0.95 to 0.85 and back."""
+        """One cycle of the rate over all steps; the momentum goes from 0.95 to 0.85 and back."""
         return optim.lr_scheduler.OneCycleLR(optimizer, self.peak, total_steps=steps)
 
     def criterion(self):
@@ -52,13 +60,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PlainRecipe(Recipe):
-    """Lesson 5's: plain momentum, a learning rate that is divided by ten once, rotated and cropped digits."""
+    """Lesson 5's: plain momentum, one drop of the rate, rotated and cropped digits."""
 
     def augmentation(self):
         return utils.Augment(self.degrees, self.shift, self.zoom)
 
     def optimizer(self, model):
-        return optim.SGD(model.parameters(), self.peak, momentum=0.9, weight_decay=self.weight_decay)
+        return optim.SGD(
+            model.parameters(), self.peak, momentum=0.9, weight_decay=self.weight_decay
+        )
 
     def scheduler(self, optimizer, steps):
         return optim.lr_scheduler.StepLR(optimizer, max(1, steps * 3 // 4))
@@ -100,3 +110,34 @@ def build(name, recipe):
     if recipe.dropout:
         raise ValueError(f"{network.__name__} has no dropout")
     return network()
+
+
+def fit(model, recipe, train_loader, test_loader=None, checkpoint=None, settings=None, ways=None):
+    """Train a model as its recipe says; return its History.
+
+    test_loader: measured after each epoch, if there is one
+    checkpoint:  a file from which an interrupted training goes on
+    settings:    what else the training depends on, in words
+    ways:        the functions (train, test) to use, in place of those of utils.py
+    """
+    train, test = ways or (
+        functools.partial(utils.train, half_precision=recipe.half_precision),
+        functools.partial(utils.test, quiet=True),
+    )
+    device = utils.device
+    optimizer = recipe.optimizer(model)
+    criterion = recipe.criterion()
+    scheduler = recipe.scheduler(optimizer, recipe.epochs * len(train_loader))
+    history = utils.History(model, optimizer, scheduler, live=False)
+    epochs = history.epochs(recipe.epochs)
+    if checkpoint:
+        epochs = resume(history, recipe.epochs, checkpoint, settings)
+    for epoch in epochs:
+        if hasattr(train_loader.sampler, "set_epoch"):  # several processes: shuffle anew
+            train_loader.sampler.set_epoch(epoch)
+        trained = train(model, device, train_loader, optimizer, criterion, scheduler)
+        tested = ()
+        if test_loader and processes.is_first():
+            tested = test(processes.unwrap(model), device, test_loader, nn.NLLLoss())
+        history.add(processes.average(trained), processes.gather(tested)[0])
+    return history

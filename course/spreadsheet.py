@@ -51,9 +51,14 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
     yellow = book.add_format({"bg_color": "#FFF2A8", "border": 1})
     names = book.add_format({"bold": True, "bottom": 1, "align": "right"})
     sheet.write(
-        0, 0, "Backpropagation by hand: a network of two inputs, two hidden neurons and two outputs", title
+        0,
+        0,
+        "Backpropagation by hand: a network of two inputs, two hidden neurons and two outputs",
+        title,
     )
-    sheet.write(1, 0, "Change a yellow cell, and all else follows. Click on a number to see its formula.")
+    sheet.write(
+        1, 0, "Change a yellow cell, and all else follows. Click on a number to see its formula."
+    )
     for row, (name, value) in enumerate(zip(SETTINGS, [*inputs, *targets, learning_rate]), 3):
         sheet.write(row, 0, name, bold)
         sheet.write(row, 2, value, yellow)
@@ -69,11 +74,15 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
         else:
             values |= {w: values[w] - learning_rate * values[f"dE_d{w}"] for w in WEIGHTS}
             for w in WEIGHTS:
-                formula = f"={_cell(w, row - 1)}-{_cell('learning rate')}*{_cell(f'dE_d{w}', row - 1)}"
+                formula = (
+                    f"={_cell(w, row - 1)}-{_cell('learning rate')}*{_cell(f'dE_d{w}', row - 1)}"
+                )
                 sheet.write_formula(row, COLUMNS.index(w), formula, number, values[w])
         for name, formula in FORMULAS.items():
             values[name] = _evaluate(formula, values)
-            sheet.write_formula(row, COLUMNS.index(name), _in_cells(formula, row), number, values[name])
+            sheet.write_formula(
+                row, COLUMNS.index(name), _in_cells(formula, row), number, values[name]
+            )
     _add_chart(book, sheet, steps)
     sheet.set_column(1, len(COLUMNS), 10)
     sheet.set_landscape()  # printed, all columns fit on a page
@@ -89,7 +98,9 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
 def _cell(name, row=None):
     """The cell of a setting, or of a number in a row, as Excel writes it."""
     if name in SETTINGS:
-        return xlsxwriter.utility.xl_rowcol_to_cell(3 + SETTINGS.index(name), 2, row_abs=True, col_abs=True)
+        return xlsxwriter.utility.xl_rowcol_to_cell(
+            3 + SETTINGS.index(name), 2, row_abs=True, col_abs=True
+        )
     return xlsxwriter.utility.xl_rowcol_to_cell(row, COLUMNS.index(name))
 
 

@@ -46,12 +46,12 @@ def figures(monkeypatch):
 @pytest.fixture
 def no_mnist(monkeypatch, tmp_path):
     """A machine without MNIST whose mirrors refuse every connection."""
-    utils.why_no_mnist.cache_clear()
+    utils.ensure_mnist.cache_clear()
     monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "data"))
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "data"
-    utils.why_no_mnist.cache_clear()
+    utils.ensure_mnist.cache_clear()
 
 
 @pytest.fixture
@@ -60,6 +60,6 @@ def made_up_digits(monkeypatch, digits):
     order = digits.targets.argsort(stable=True)
     images, labels = digits.data[order].view(10, 10, 28, 28), digits.targets[order].view(10, 10)
     made_up = images.repeat(1, 50, 1, 1), labels.repeat(1, 50)
-    monkeypatch.setattr(utils, "why_no_mnist", lambda root: "these digits are made up")
+    monkeypatch.setattr(utils, "ensure_mnist", lambda root: False)
     monkeypatch.setattr(utils, "shipped_digits", lambda: made_up)
     monkeypatch.setenv("SMOKE_TEST", "1")

@@ -47,7 +47,9 @@ def printed(notebook):
 
 def results(notebook):
     """The lines of the saved table of results, split into words, by network."""
-    lines = re.split(r"^network +parameters", printed(notebook), flags=re.MULTILINE)[-1].splitlines()[1:]
+    lines = re.split(r"^network +parameters", printed(notebook), flags=re.MULTILINE)[
+        -1
+    ].splitlines()[1:]
     words = [line.split() for line in lines]
     return {line[0]: line[1:] for line in words if len(line) == 7 and line[5] == "%"}
 
@@ -100,8 +102,11 @@ def same(a, b):
 
 def run_python(*arguments, cwd=HERE, **settings):
     """Run Python in a process of its own; return what it printed to stdout."""
-    command, environment = [sys.executable, *map(str, arguments)], os.environ | settings
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(HERE)} | settings
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -118,9 +123,16 @@ def torchrun(*arguments, **settings):
         "2",
         *arguments,
     ]
-    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"} | settings
+    environment = (
+        os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"} | settings
+    )
     return subprocess.Popen(
-        command, env=environment, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        cwd=HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -9,8 +9,20 @@ from helpers import HERE
 
 def complaints(path, line):
     """What ruff, with the course's settings, says about the imports of a file that consists of this line."""
-    command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", path, "-"]
-    return subprocess.run(command, cwd=HERE, input=line + "\n", capture_output=True, text=True).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--select",
+        "TID251",
+        "--stdin-filename",
+        path,
+        "-",
+    ]
+    return subprocess.run(
+        command, cwd=HERE, input=line + "\n", capture_output=True, text=True
+    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -21,7 +33,7 @@ def complaints(path, line):
         ("model.py", "from utils import device"),
         ("model.py", "import benchmarks.report"),
         ("course/insight.py", "import train"),
-        ("course/digitpad/__init__.py", "from tools import publish"),
+        ("course/widgets/pad/__init__.py", "from tools import publish"),
         ("course/exercises/lesson5.py", "from benchmarks.report import read"),
     ],
 )
@@ -33,7 +45,7 @@ def test_wrong_imports_are_found(path, line):
     ("path", "line"),
     [
         ("course/insight.py", "from utils import show_figure"),
-        ("course/digitpad/__init__.py", "import model"),
+        ("course/widgets/pad/__init__.py", "import model"),
         ("train.py", "from course import processes"),
         ("benchmarks/speed.py", "from course.recipes import RECIPES"),
         ("tools/publish.py", "from course.files import write_text"),

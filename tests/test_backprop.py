@@ -7,7 +7,9 @@ def test_network_picture_names_each_weight(figures):
     draw_network([0.05, 0.1], [0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.55], [0.01, 0.99])
     texts = [text.get_text() for text in figures[0].axes[0].texts]
     weights = ["0.15", "0.20", "0.25", "0.30", "0.40", "0.45", "0.50", "0.55"]
-    assert [t for t in texts if t.startswith("w")] == [f"w{n} = {w}" for n, w in enumerate(weights, 1)]
+    assert [t for t in texts if t.startswith("w")] == [
+        f"w{n} = {w}" for n, w in enumerate(weights, 1)
+    ]
 
 
 def test_error_graphs_have_a_panel_for_each_rate(figures):
@@ -18,7 +20,10 @@ def test_error_graphs_have_a_panel_for_each_rate(figures):
     ], "the last error, even if one before was smaller"
     plot_errors(dict.fromkeys([0.1, 0.5, 2.0], [0.3, 0.2]))
     left = figures[1].axes[0]
-    assert len(figures[1].axes) == 3 and (left.get_xlabel(), left.get_ylabel()) == ("step", "error E")
+    assert len(figures[1].axes) == 3 and (left.get_xlabel(), left.get_ylabel()) == (
+        "step",
+        "error E",
+    )
 
 
 NODES = {"i1": (0, 0), "i2": (0, -1), "h1": (1, 0), "h2": (1, -1), "o1": (2, 0), "o2": (2, -1)}
@@ -41,9 +46,13 @@ def test_each_weight_stands_on_its_connection(figures):
     assert circles == set(NODES.values())
     texts = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts}
     assert {name: texts[name] for name in NODES} == NODES
-    assert texts["target t1 = 0.01"][1] == 0 and texts["target t2 = 0.99"][1] == -1 and not ax.axison
+    assert (
+        texts["target t1 = 0.01"][1] == 0 and texts["target t2 = 0.99"][1] == -1 and not ax.axison
+    )
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    assert all(left < x < right and bottom < y < top for x, y in texts.values()), "nothing is cut off"
+    assert all(left < x < right and bottom < y < top for x, y in texts.values()), (
+        "nothing is cut off"
+    )
     assert "i1\n0.05" in [text.get_text() for text in ax.texts]
 
 
@@ -53,4 +62,6 @@ def test_error_graphs_show_the_errors_and_empty_panels_are_hidden(figures):
     axes = figures[0].axes
     assert [list(ax.lines[0].get_ydata()) for ax in axes[:4]] == list(curves.values())
     assert [ax.axison for ax in axes] == [True] * 4 + [False] * 2
-    assert len({ax.get_ylim() for ax in axes[:4]}) == 1, "one scale for all, or they could not be compared"
+    assert len({ax.get_ylim() for ax in axes[:4]}) == 1, (
+        "one scale for all, or they could not be compared"
+    )

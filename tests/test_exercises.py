@@ -190,7 +190,11 @@ RIGHT = [
     (check_logit_gradients, [logit_gradients], {}),
     (check_step, [step], {}),
     (check_bias_gradients, [bias_gradients], {}),
-    (check_bias_gradients, [lambda *given: [round(slope, 6) for slope in bias_gradients(*given)]], {}),
+    (
+        check_bias_gradients,
+        [lambda *given: [round(slope, 6) for slope in bias_gradients(*given)]],
+        {},
+    ),
     (check_receptive_field, [], {"NetFC_conv4": 14, "NetGAP_last": 22}),
     (check_batch_norm, [batch_norm], {}),
     (check_batch_norm, [lambda x: batch_norm(x.double())], {}),
@@ -204,9 +208,19 @@ RIGHT = [
 ]
 
 WRONG = [
-    (check_output_sizes, [], {"conv1": 28, "pool1": 12, "conv4": 8, "flat": 4096}, "conv1 is not 28"),
+    (
+        check_output_sizes,
+        [],
+        {"conv1": 28, "pool1": 12, "conv4": 8, "flat": 4096},
+        "conv1 is not 28",
+    ),
     (check_output_sizes, [], {"conv1": 26}, "missing"),
-    (check_output_sizes, [], {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4099}, "flat is not 4099"),
+    (
+        check_output_sizes,
+        [],
+        {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4099},
+        "flat is not 4099",
+    ),
     (
         check_output_sizes,
         [],
@@ -219,7 +233,12 @@ WRONG = [
     (check_convolution, [], {"middle": ..., "width": 3}, "still open"),
     (check_convolution, [], {"middle": 7, "width": 4}, "fit into 4 pixels"),
     (check_convolution, [], {"middle": 5, "width": 3}, "add the products"),
-    (check_convolution, [], {"middle": 7, "width": 3, "height": 3}, "no 'height' here, only middle, width"),
+    (
+        check_convolution,
+        [],
+        {"middle": 7, "width": 3, "height": 3},
+        "no 'height' here, only middle, width",
+    ),
     (check_data_set, [lambda *_: None], {}, "returns nothing yet"),
     (check_data_set, [lambda images, labels: images], {}, "return two things"),
     (check_data_set, [lambda *given: data_set(*given)[::-1]], {}, "the data set first"),
@@ -229,7 +248,12 @@ WRONG = [
     (check_data_set, [lambda *given: data_set(*given, count=40)], {}, "all 50 pictures, not 40"),
     (check_data_set, [lambda *given: data_set(*given, size=10)], {}, "32 pictures, not 10"),
     (check_data_set, [lambda *given: data_set(*given, shuffle=False)], {}, "shuffle=True"),
-    (check_data_set, [lambda *given: (data_set(*given)[0], data_set(*given)[1])], {}, "should deliver the"),
+    (
+        check_data_set,
+        [lambda *given: (data_set(*given)[0], data_set(*given)[1])],
+        {},
+        "should deliver the",
+    ),
     (check_data_set, [lambda *given: fails(*given)], {}, f"in line {line_of(fails, 2)} (return"),
     (check_data_set, [fails], {}, "(return numbers[2]) with IndexError: list index out of range"),
     (check_accuracy, [lambda p, y: (p.argmax(0) == y).float().mean()], {}, "use dim=1"),
@@ -252,12 +276,22 @@ WRONG = [
     (check_shift, [shift_column_by_column], {}, "already overwritten"),
     (check_shift, [lambda image: shift_in_one_go(image.clone())], {}, "already overwritten"),
     (check_shift, [lambda image: image.view(3)], {}, "with RuntimeError"),
-    (check_shift, [lambda image: F.interpolate(image, 3)], {}, "lambda image: F.interpolate(image, 3)"),
+    (
+        check_shift,
+        [lambda image: F.interpolate(image, 3)],
+        {},
+        "lambda image: F.interpolate(image, 3)",
+    ),
     (check_shift, [lambda image: shift(image) + 0.01], {}, "but not the values"),
     (check_shift, [lambda image: shift(image)[1:]], {}, "the shape [28, 28], not [27, 28]"),
     (check_shift, [lambda: 0], {}, "stopped with TypeError"),
     (check_shift, [lambda image: F.pad(image, (2, 0))[:, :28]], {}, "two pixels"),
-    (check_shift, [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)], {}, "first column"),
+    (
+        check_shift,
+        [lambda image: torch.cat([image[:, :1], image[:, :-1]], dim=1)],
+        {},
+        "first column",
+    ),
     (check_small_network, [Net], {}, "593,200 parameters, but must have fewer than 50,000"),
     (check_small_network, [Small(probabilities=False)], {}, "end with log_softmax"),
     (check_small_network, [Small(size=5)], {}, "not [3, 5]"),
@@ -266,7 +300,12 @@ WRONG = [
     (check_small_network, [Small(hidden=list)], {}, "in a plain list"),
     (check_small_network, [Small(hidden=tuple)], {}, "in a plain list"),
     (check_small_network, [accuracy], {}, "a class that inherits from nn.Module"),
-    (check_tiny_network, [Small(more=8000 - 286)], {}, "8,000 parameters, but must have fewer than 8,000"),
+    (
+        check_tiny_network,
+        [Small(more=8000 - 286)],
+        {},
+        "8,000 parameters, but must have fewer than 8,000",
+    ),
     (check_small_network, [nn.Sequential(nn.Flatten(), nn.Linear(784, 10))], {}, "no convolution"),
     (check_small_network, [Unused], {}, "uses no convolution"),
     (check_reached, [96.5], {"goal": 97}, "0.50 points short of 97"),
@@ -279,7 +318,12 @@ WRONG = [
     (check_logit_gradients, [lambda x, y: -logit_gradients(x, y)], {}, "the sign is wrong"),
     (check_logit_gradients, [lambda x, y: x.softmax(1) / len(y)], {}, "something is missing"),
     (check_logit_gradients, [lambda x, y: x.softmax(1)], {}, "then divide by"),
-    (check_logit_gradients, [lambda x, y: (x.softmax(0) - F.one_hot(y, 10)) / 4], {}, "softmax over dim=1"),
+    (
+        check_logit_gradients,
+        [lambda x, y: (x.softmax(0) - F.one_hot(y, 10)) / 4],
+        {},
+        "softmax over dim=1",
+    ),
     (check_logit_gradients, [lambda x, y: logit_gradients(x, y).sum(0)], {}, "the shape [4, 10]"),
     (check_step, [step_on_probabilities], {}, "computes softmax itself"),
     (check_step, [step_without_zero_grad], {}, "repeats the gradients of the first"),
@@ -293,8 +337,18 @@ WRONG = [
     (check_batch_norm, [lambda x: (x - x.mean(0)) / x.std(0)], {}, "not one for every position"),
     (check_batch_norm, [lambda x: x], {}, "three of the four"),
     (check_batch_norm, [lambda x: x - x.mean((0, 2, 3), keepdim=True)], {}, "now divide by"),
-    (check_batch_norm, [lambda x: batch_norm(x) / x.std((0, 2, 3), keepdim=True)], {}, "its square root"),
-    (check_batch_norm, [lambda x: batch_norm(x)[0]], {}, "stay [4, 3, 5, 5], but it became [3, 5, 5]"),
+    (
+        check_batch_norm,
+        [lambda x: batch_norm(x) / x.std((0, 2, 3), keepdim=True)],
+        {},
+        "its square root",
+    ),
+    (
+        check_batch_norm,
+        [lambda x: batch_norm(x)[0]],
+        {},
+        "stay [4, 3, 5, 5], but it became [3, 5, 5]",
+    ),
     (check_one_cycle, [lambda step, steps, peak: ...], {}, "returns nothing yet"),
     (
         check_one_cycle,
@@ -305,9 +359,24 @@ WRONG = [
     (check_one_cycle, [lambda step, steps, peak: one_cycle(step, 100, peak)], {}, "with 250 steps"),
     (check_one_cycle, [lambda step, steps, peak: peak], {}, "should be much smaller than the peak"),
     (check_one_cycle, [lambda step, steps, peak: peak * step / steps], {}, "within the first half"),
-    (check_one_cycle, [lambda *given: 0.5 * one_cycle(*given)], {}, "0.0500, but it should be the peak"),
-    (check_one_cycle, [one_cycle_but(0, 0.6)], {}, "the first rate is 0.0600: it should be much smaller"),
-    (check_one_cycle, [one_cycle_but(99, 0.06)], {}, "the last rate is 0.0060: it should be almost zero"),
+    (
+        check_one_cycle,
+        [lambda *given: 0.5 * one_cycle(*given)],
+        {},
+        "0.0500, but it should be the peak",
+    ),
+    (
+        check_one_cycle,
+        [one_cycle_but(0, 0.6)],
+        {},
+        "the first rate is 0.0600: it should be much smaller",
+    ),
+    (
+        check_one_cycle,
+        [one_cycle_but(99, 0.06)],
+        {},
+        "the last rate is 0.0060: it should be almost zero",
+    ),
     (check_one_cycle, [one_cycle_but(99, -0.97)], {}, "almost zero, but not negative"),
     (
         check_one_cycle,
@@ -333,7 +402,9 @@ def test_right_answers(check, answers, named, capsys):
 def test_the_learners_own_network_stays_as_it_is(capsys):
     model = Small().double()
     check_small_network(model)
-    assert printed(capsys) == "✓ Right!" and model.training and model.fc.weight.dtype == torch.float64
+    assert (
+        printed(capsys) == "✓ Right!" and model.training and model.fc.weight.dtype == torch.float64
+    )
 
 
 @pytest.mark.parametrize(("check", "answers", "named", "reason"), WRONG)

@@ -12,7 +12,9 @@ from course.files import owning, replacing, write_text
 def test_a_text_is_written_with_its_folder(tmp_path):
     write_text(tmp_path / "new" / "ü.txt", "één\n")
     write_text(tmp_path / "new" / "ü.txt", "zwei\n")
-    assert (tmp_path / "new" / "ü.txt").read_bytes() == b"zwei\n" and files_in(tmp_path) == ["ü.txt"]
+    assert (tmp_path / "new" / "ü.txt").read_bytes() == b"zwei\n" and files_in(tmp_path) == [
+        "ü.txt"
+    ]
 
 
 @pytest.mark.parametrize("interruption", [OSError("no space"), KeyboardInterrupt()])

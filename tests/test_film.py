@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import utils
 from course.checkpoints import kept
-from course.film import TrainingFilm
+from course.widgets.film import TrainingFilm
 from model import NetMini
 
 
@@ -47,10 +47,19 @@ def test_each_frame_shows_the_network_of_its_epoch(filmed):
     for ours, theirs in zip(film.answers, answers):
         assert ours == pytest.approx(theirs, abs=1e-6)
     filters = model.block1[0].weight.detach()[:, 0]
-    last = torch.frombuffer(bytearray(film.filters), dtype=torch.uint8).view(3, *filters.shape)[-1].float()
+    last = (
+        torch.frombuffer(bytearray(film.filters), dtype=torch.uint8)
+        .view(3, *filters.shape)[-1]
+        .float()
+    )
     scale = (last - 128) / filters
-    assert scale.median() * filters.abs().max() <= 127.5 and (last.argmax() == filters.argmax()).all()
-    assert film.curves["test_acc"] == film.history.curves["test_acc"] and film.measured_on == "validation"
+    assert (
+        scale.median() * filters.abs().max() <= 127.5 and (last.argmax() == filters.argmax()).all()
+    )
+    assert (
+        film.curves["test_acc"] == film.history.curves["test_acc"]
+        and film.measured_on == "validation"
+    )
     assert len(film.changes) == 2 and all(0 < change < 100 for change in film.changes)
     assert film.sizes == {"filters": [10, 3, 3], "maps": [8, 26, 26]}
 
@@ -119,27 +128,45 @@ def test_its_still_picture_shows_this_training(filmed, digits):
 def test_its_page_gets_all_numbers_as_bytes(filmed, digits):
     film, model, _ = filmed
     assert set(film.state()) == {
-        *("filters", "maps", "digit", "sizes", "answers", "changes", "curves", "measured_on", "start")
+        *(
+            "filters",
+            "maps",
+            "digit",
+            "sizes",
+            "answers",
+            "changes",
+            "curves",
+            "measured_on",
+            "start",
+        )
     }
 
     def last(name, *shape):
         values = base64.b64decode(film.state()[name]["base64"])
-        return torch.frombuffer(bytearray(values), dtype=torch.uint8)[-torch.Size(shape).numel() :].view(
-            shape
-        )
+        return torch.frombuffer(bytearray(values), dtype=torch.uint8)[
+            -torch.Size(shape).numel() :
+        ].view(shape)
 
     networks = film._frames
     largest = max(network.block1[0].weight.abs().max() for network in networks)
     filters = model.block1[0].weight.detach()[:, 0]
-    assert torch.equal(last("filters", 10, 3, 3), (128 + 127 * filters / largest).round().to(torch.uint8))
+    assert torch.equal(
+        last("filters", 10, 3, 3), (128 + 127 * filters / largest).round().to(torch.uint8)
+    )
     with torch.no_grad():
-        maps = torch.stack([network.block1[0](digits[3][0][None])[0, :8].relu() for network in networks])
-    assert torch.equal(last("maps", 8, 26, 26), (255 * maps[-1] / maps.max()).round().to(torch.uint8))
+        maps = torch.stack(
+            [network.block1[0](digits[3][0][None])[0, :8].relu() for network in networks]
+        )
+    assert torch.equal(
+        last("maps", 8, 26, 26), (255 * maps[-1] / maps.max()).round().to(torch.uint8)
+    )
     pixels = digits.data[3].float()
     expected = 255 * (pixels - pixels.min()) / (pixels.max() - pixels.min())
     assert (last("digit", 28, 28).float() - expected).abs().max() <= 0.51
     before, after = (network.block1[0].weight for network in networks[:2])
-    assert film.changes[0] == pytest.approx(100 * ((after - before).norm() / before.norm()).item(), rel=1e-5)
+    assert film.changes[0] == pytest.approx(
+        100 * ((after - before).norm() / before.norm()).item(), rel=1e-5
+    )
 
 
 def test_its_still_picture_shows_four_of_ten_frames(digits, monkeypatch):
@@ -170,9 +197,15 @@ def test_its_still_picture_shows_four_of_ten_frames(digits, monkeypatch):
     ]
     shown = [ax.images[0].get_array().max() for ax in figure.axes]
     assert shown == pytest.approx([0.001, 0.002, 0.005, 0.01])
-    assert all(ax.images[0].get_clim() == pytest.approx((-0.01, 0.01)) for ax in figure.axes), "one scale"
-    assert max(film.maps) == max(film.filters) == 255, "the largest number, however small, is the brightest"
-    assert figure.axes[0].images[0].get_array().shape == (9, 33), "two rows of 3×3 filters, eight in a row"
+    assert all(ax.images[0].get_clim() == pytest.approx((-0.01, 0.01)) for ax in figure.axes), (
+        "one scale"
+    )
+    assert max(film.maps) == max(film.filters) == 255, (
+        "the largest number, however small, is the brightest"
+    )
+    assert figure.axes[0].images[0].get_array().shape == (9, 33), (
+        "two rows of 3×3 filters, eight in a row"
+    )
 
 
 def test_a_training_that_is_continued_from_a_file_shows_its_own_epochs(digits, tmp_path):

@@ -50,7 +50,9 @@ def origin(tmp_path_factory):
         shutil.copy(HERE / name, place / "work")
     for command in ["init --quiet", "add .", "-c user.name=a -c user.email=b commit --quiet -m c"]:
         subprocess.run(["git", *command.split()], cwd=place / "work", check=True)
-    subprocess.run(["git", "clone", "--quiet", "--bare", "work", "course.git"], cwd=place, check=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", "--bare", "work", "course.git"], cwd=place, check=True
+    )
     return place / "course.git"
 
 
@@ -113,7 +115,9 @@ def test_a_learners_own_files_win(run_first_cell, origin):
 def test_a_folder_that_happens_to_be_called_course_is_not_the_course(run_first_cell, origin):
     (run_first_cell.folder / "course").mkdir()
     _, places = run_first_cell("S5", origin)
-    assert places["course"] == str(run_first_cell.folder / "mnist-course" / "course" / "__init__.py")
+    assert places["course"] == str(
+        run_first_cell.folder / "mnist-course" / "course" / "__init__.py"
+    )
 
 
 @pytest.mark.parametrize("half_a_clone", [False, True])

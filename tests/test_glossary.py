@@ -5,7 +5,9 @@ import re
 from helpers import HERE, LESSONS, each_lesson, read
 
 ENTRIES = [
-    line for line in (HERE / "GLOSSARY.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")
+    line
+    for line in (HERE / "GLOSSARY.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("- ")
 ]
 ANCHORS = [re.match(r'- <a id="([\w-]+)"></a>', entry)[1] for entry in ENTRIES]
 

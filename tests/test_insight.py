@@ -99,7 +99,9 @@ def test_dilation_and_stride():
 
 @pytest.mark.parametrize(("padding", "start"), [("same", -2), ("valid", 0)])
 def test_padding_may_have_a_name(padding, start):
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, dilation=2, padding=padding), nn.Flatten(), nn.LazyLinear(10))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, dilation=2, padding=padding), nn.Flatten(), nn.LazyLinear(10)
+    )
     model(torch.zeros(1, 1, 28, 28))
     first, _ = insight.receptive_fields(model)
     assert (first.field, first.start) == (5, start)
@@ -133,7 +135,9 @@ class Functional(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.second = (nn.Parameter(torch.rand(size)) for size in [(3, 1, 3, 3), (5, 3, 2, 2)])
+        self.first, self.second = (
+            nn.Parameter(torch.rand(size)) for size in [(3, 1, 3, 3), (5, 3, 2, 2)]
+        )
 
     def forward(self, x):
         x = F.conv2d(x, self.first)
@@ -191,7 +195,9 @@ def test_heat_map_shows_where_the_evidence_is():
     heat = insight.heat_map(Brightness(), image, 1)
     assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
     assert heat[10:, 10:].abs().max() == 0
-    assert insight.heat_map(Brightness(), image, 0).max() == 0, "bright pixels are evidence against 0"
+    assert insight.heat_map(Brightness(), image, 0).max() == 0, (
+        "bright pixels are evidence against 0"
+    )
     assert torch.equal(insight.heat_map(Brightness(), image[0], 1), heat), (
         "an image of 28×28, without a channel"
     )
@@ -204,7 +210,9 @@ def test_a_heat_map_needs_no_doubt():
         sure[1].weight.copy_(400 * torch.eye(2))
     image = torch.zeros(1, 28, 28)
     image[0, 2:8, 2:8] = 1
-    torch.testing.assert_close(insight.heat_map(sure, image, 1), insight.heat_map(Brightness(), image, 1))
+    torch.testing.assert_close(
+        insight.heat_map(sure, image, 1), insight.heat_map(Brightness(), image, 1)
+    )
 
 
 def test_an_answer_is_drawn_with_its_ten_probabilities(figures):
@@ -289,8 +297,12 @@ def test_a_receptive_field_is_drawn_where_it_is(figures, image):
     fields = [3, 5, 6, 10, 14, 16, 28]
     assert [int(name.split("×")[1]) for name in names] == fields and names[0] == "conv1\n3×3"
     # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
-    assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [(12.5, 12.5, 3, 3)]
-    assert [patch.get_fill() for patch in figures[0].axes[0].patches] == [True, False], "a tint and a frame"
+    assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [
+        (12.5, 12.5, 3, 3)
+    ]
+    assert [patch.get_fill() for patch in figures[0].axes[0].patches] == [True, False], (
+        "a tint and a frame"
+    )
     assert figures[0].axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
     # Cells of conv3 are two pixels apart: number 5 of 10 sees the pixels 10 to 19.
     assert figures[0].axes[3].patches[0].get_bbox().bounds == (9.5, 9.5, 10, 10)
@@ -313,7 +325,9 @@ def test_heat_maps_are_gradients_times_maps(Network, image):
     checked = 0
     for digit in range(10):
         (slopes,) = torch.autograd.grad(scores[digit], kept[0], retain_graph=True)
-        cam = torch.einsum("m,mrc->rc", slopes[0].mean(dim=(1, 2)), kept[0][0].relu()).relu().detach()
+        cam = (
+            torch.einsum("m,mrc->rc", slopes[0].mean(dim=(1, 2)), kept[0][0].relu()).relu().detach()
+        )
         if not cam.any():
             continue  # there is no evidence for this digit
         centres = layer.start + (layer.field - 1) / 2 + layer.jump * torch.arange(len(cam))
@@ -329,7 +343,9 @@ def test_heat_maps_have_the_answers_in_their_titles(figures):
     image = torch.zeros(1, 28, 28)
     image[0, 2:8, 2:8] = 1
     insight.plot_heat_maps(Brightness(), image, truth=0)
-    insight.plot_heat_maps(Brightness(), image, truth=torch.tensor(1))  # a label as a loader delivers it
+    insight.plot_heat_maps(
+        Brightness(), image, truth=torch.tensor(1)
+    )  # a label as a loader delivers it
     titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
     assert titles[0] == ["a 0, read as a 1", "no evidence for 0", "evidence for 1"]
     assert titles[1] == ["a 1, read correctly", "evidence for 1"]
@@ -352,7 +368,9 @@ def test_an_answer_shows_the_probabilities(figures):
     best = int(probabilities.argmax())
     assert bars.get_title() == f"answer: {best} ({probabilities[best]:.0%})"
     colours = [patch.get_facecolor() for patch in bars.patches]
-    assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best], "the answer stands out"
+    assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best], (
+        "the answer stands out"
+    )
 
 
 def test_pictures_of_networks_with_a_single_layer():
@@ -360,7 +378,9 @@ def test_pictures_of_networks_with_a_single_layer():
     one = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
     insight.plot_feature_maps(one, torch.rand(1, 28, 28), maps=1)
     insight.plot_receptive_fields(one, torch.rand(1, 28, 28))
-    insight.plot_receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.rand(1, 28, 28))
+    insight.plot_receptive_fields(
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.rand(1, 28, 28)
+    )
 
 
 def test_a_heat_map_under_no_grad():
@@ -398,7 +418,10 @@ class Shortcut(nn.Module):
 
     def __init__(self, join=torch.add):
         super().__init__()
-        self.first, self.wide = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.first, self.wide = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, stride=2, padding=1),
+        )
         self.short, self.join = nn.Conv2d(4, 4, 1, stride=2), join
         self.last = nn.Conv2d(4 if join is torch.add else 8, 10, 3, padding=1)
 
@@ -415,7 +438,12 @@ class Shortcut(nn.Module):
 def test_receptive_fields_where_branches_meet(join):
     layers = {layer.name: layer for layer in insight.receptive_fields(Shortcut(join))}
     found = {name: (layer.field, layer.jump, layer.size) for name, layer in layers.items()}
-    assert found == {"first": (3, 1, 28), "wide": (5, 2, 14), "short": (3, 2, 14), "last": (9, 2, 14)}
+    assert found == {
+        "first": (3, 1, 28),
+        "wide": (5, 2, 14),
+        "short": (3, 2, 14),
+        "last": (9, 2, 14),
+    }
 
 
 def test_a_heat_map_where_branches_meet():

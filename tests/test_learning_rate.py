@@ -16,7 +16,9 @@ def test_learning_rate_test_follows_plain_descent(digits):
     """The same steps by hand, with momentum written out."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(dim=1))
     kept = copy.deepcopy(model.state_dict())
-    loader = DataLoader(digits, batch_size=40)  # 3 batches an epoch, so the test needs several epochs
+    loader = DataLoader(
+        digits, batch_size=40
+    )  # 3 batches an epoch, so the test needs several epochs
     rates, losses = learning_rate_test(model, "cpu", loader, F.nll_loss, 1e-4, 1e-2, steps=7)
     assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
     assert rates[0] == 1e-4 and math.isclose(rates[-1], 1e-2)
@@ -37,7 +39,9 @@ def test_learning_rate_test_follows_plain_descent(digits):
 
 def test_learning_rate_test_ends_where_the_loss_explodes(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(dim=1))
-    digits.targets = digits.targets[torch.randperm(100)]  # nothing to be learned: the loss can only grow
+    digits.targets = digits.targets[
+        torch.randperm(100)
+    ]  # nothing to be learned: the loss can only grow
     loader = DataLoader(digits, batch_size=50)
     rates, losses = learning_rate_test(model, "cpu", loader, F.nll_loss, 0.1, 1e4, steps=100)
     assert len(rates) == len(losses) < 100 and not losses[-1] < 2 * losses[0]
@@ -45,13 +49,22 @@ def test_learning_rate_test_ends_where_the_loss_explodes(digits):
 
 @pytest.mark.parametrize(
     ("given", "tried"),
-    [([1, 1.9, 0.5, 1.9, 1.9], 5), ([1, 1.9, 2, 1, 1], 3), ([1, 0.4, 0.9, 2.1, 1], 4), ([1, math.nan, 1], 2)],
+    [
+        ([1, 1.9, 0.5, 1.9, 1.9], 5),
+        ([1, 1.9, 2, 1, 1], 3),
+        ([1, 0.4, 0.9, 2.1, 1], 4),
+        ([1, math.nan, 1], 2),
+    ],
 )
 def test_a_loss_explodes_when_it_is_twice_the_first_one(digits, given, tried):
     """Notices another factor, and a comparison with the smallest loss or with the one before."""
     model, losses = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), iter(given)
     rates, seen = learning_rate_test(
-        model, "cpu", DataLoader(digits, 20), lambda scores, _: 0 * scores.sum() + next(losses), steps=5
+        model,
+        "cpu",
+        DataLoader(digits, 20),
+        lambda scores, _: 0 * scores.sum() + next(losses),
+        steps=5,
     )
     assert len(rates) == len(seen) == tried
 
@@ -59,7 +72,9 @@ def test_a_loss_explodes_when_it_is_twice_the_first_one(digits, given, tried):
 @pytest.mark.parametrize(("lowest", "highest", "steps"), [(0, 1, 10), (1, 0.1, 10), (0.1, 1, 1)])
 def test_learning_rate_test_refuses_what_makes_no_sense(digits, lowest, highest, steps):
     with pytest.raises(ValueError, match="it needs 0 < lowest < highest and 2 steps or more"):
-        learning_rate_test(nn.Linear(1, 1), "cpu", DataLoader(digits), F.nll_loss, lowest, highest, steps)
+        learning_rate_test(
+            nn.Linear(1, 1), "cpu", DataLoader(digits), F.nll_loss, lowest, highest, steps
+        )
 
 
 def test_two_steps_are_the_fewest_and_two_hundred_are_usual(digits):
@@ -84,7 +99,9 @@ def test_learning_rate_test_trains_a_network_that_was_tested_before(digits):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(1.0), nn.Linear(784, 10)).eval()
     batch = digits.data[:3].float().unsqueeze(1), digits.targets[:3]
     _, losses = learning_rate_test(model, "cpu", [batch], F.cross_entropy, steps=2)
-    assert losses[0] == pytest.approx(F.cross_entropy(model[2].bias.expand(3, 10), batch[1]).item(), rel=1e-5)
+    assert losses[0] == pytest.approx(
+        F.cross_entropy(model[2].bias.expand(3, 10), batch[1]).item(), rel=1e-5
+    )
     assert not model.training
 
 
@@ -103,7 +120,10 @@ def test_learning_rate_test_refuses_what_training_refuses(digits):
         learning_rate_test(model, "cpu", [(images / 0, labels)], F.cross_entropy)
     with pytest.raises(FloatingPointError, match="the loss became nan"):
         learning_rate_test(model, "cpu", [(images, labels)], lambda *_: torch.tensor(float("nan")))
-    assert len(learning_rate_test(model, "cpu", [(images, labels.int())], F.cross_entropy, steps=3)[0]) == 3
+    assert (
+        len(learning_rate_test(model, "cpu", [(images, labels.int())], F.cross_entropy, steps=3)[0])
+        == 3
+    )
 
 
 def test_learning_rate_test_refuses_an_empty_loader():
@@ -117,7 +137,11 @@ def test_picture_of_a_learning_rate_test(figures):
     plot_learning_rates(rates, losses, chosen=0.1)
     (ax,) = figures[0].axes
     dots, means, chosen = ax.lines
-    assert ax.get_xscale() == "log" and list(dots.get_xdata()) == rates and list(dots.get_ydata()) == losses
+    assert (
+        ax.get_xscale() == "log"
+        and list(dots.get_xdata()) == rates
+        and list(dots.get_ydata()) == losses
+    )
     assert means.get_ydata()[4] == pytest.approx(sum(losses[:9]) / 9), "nine batches around each"
     assert means.get_ydata()[0] == pytest.approx(sum(losses[:5]) / 5), "fewer at the ends"
     assert list(chosen.get_xdata()) == [0.1, 0.1] and ax.get_ylim() == (0, 3)

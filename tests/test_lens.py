@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course.lens import ConvolutionLens, trace
+from course.widgets.lens import ConvolutionLens, trace
 from model import Net, NetMini
 from utils import Normalize
 
@@ -16,7 +16,9 @@ from utils import Normalize
 def test_it_takes_digits_as_a_data_set_or_the_pad_gives_them(digits):
     raw, normalised = digits.data[0], digits[0][0]
     first, second = ConvolutionLens(NetMini(), raw), ConvolutionLens(NetMini(), normalised)
-    assert torch.equal(first.image, Normalize()(raw[None])[0]) and torch.equal(first.image, second.image)
+    assert torch.equal(first.image, Normalize()(raw[None])[0]) and torch.equal(
+        first.image, second.image
+    )
     kinds = [layer["kind"] for layer in first.layers]
     assert kinds[:5] == ["image", "convolution", "batch norm", "ReLU", "convolution"]
     assert kinds[-3:] == ["average pooling", "linear layer", "log-softmax"]
@@ -35,7 +37,9 @@ def test_another_digit_gives_other_numbers_and_the_network_stays_as_it_was(digit
 
 def test_other_pictures_are_refused(digits):
     for wrong in (digits.data[:2], None, "a 7"):
-        with pytest.raises(ValueError, match=r"this needs a picture of 28×28 pixels: .* or pad\.picture"):
+        with pytest.raises(
+            ValueError, match=r"this needs a picture of 28×28 pixels: .* or pad\.picture"
+        ):
             ConvolutionLens(NetMini(), wrong)
 
 
@@ -44,12 +48,16 @@ def test_its_page_gets_the_weights_first_and_then_the_maps(digits):
     state = ConvolutionLens(network, image).state()
     assert set(state) == {"layers", "numbers"}
     layers = state["layers"]
-    numbers = torch.frombuffer(bytearray(base64.b64decode(state["numbers"]["base64"])), dtype=torch.float32)
+    numbers = torch.frombuffer(
+        bytearray(base64.b64decode(state["numbers"]["base64"])), dtype=torch.float32
+    )
     assert layers[0] | {"at": 0} == {
         "name": "image", "kind": "image", "shape": [1, 28, 28], "at": 0, "jump": 1, "field": 1, "start": 0,
     }  # fmt: skip
     assert torch.equal(numbers[layers[0]["at"] :][: 28 * 28], image.flatten())
-    weights = sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
+    weights = sum(
+        value.numel() for name, value in network.state_dict().items() if "num_batches" not in name
+    )
     assert layers[0]["at"] == weights
     with torch.no_grad():
         assert torch.equal(numbers[-10:], network(image[None])[0])
@@ -103,10 +111,13 @@ def test_each_map_can_be_computed_from_what_the_page_gets(digits, make):
         match layer["kind"]:
             case "convolution":
                 kernel = read(layer["weight"], count, channels, layer["kernel"], layer["kernel"])
-                return F.conv2d(x, kernel, read(layer["bias"], count), layer["stride"], layer["padding"])
+                return F.conv2d(
+                    x, kernel, read(layer["bias"], count), layer["stride"], layer["padding"]
+                )
             case "batch norm":
                 values = [
-                    read(layer[name], count) for name in ("running_mean", "running_var", "weight", "bias")
+                    read(layer[name], count)
+                    for name in ("running_mean", "running_var", "weight", "bias")
                 ]
                 return F.batch_norm(x, *values, eps=layer["eps"])
             case "max-pooling":
@@ -114,7 +125,9 @@ def test_each_map_can_be_computed_from_what_the_page_gets(digits, make):
             case "average pooling":
                 return F.avg_pool2d(x, layer["kernel"], layer["stride"])
             case "linear layer":
-                return F.linear(x.flatten(), read(layer["weight"], 10, x.numel()), read(layer["bias"], 10))
+                return F.linear(
+                    x.flatten(), read(layer["weight"], 10, x.numel()), read(layer["bias"], 10)
+                )
             case "log-softmax":
                 return x.flatten().log_softmax(dim=0)
             case "ReLU":

@@ -15,13 +15,15 @@ from torch.utils.data import DataLoader
 
 import course.spreadsheet
 import utils
-from course.digitpad import get_trained
+from course.checkpoints import get_trained
 from model import Net, NetFC, NetGAP, NetMini
 
 
 def source_of(lesson, *phrases):
     """The one code cell that holds all of these."""
-    (source,) = [c.source for c in code_cells(read(lesson)) if all(phrase in c.source for phrase in phrases)]
+    (source,) = [
+        c.source for c in code_cells(read(lesson)) if all(phrase in c.source for phrase in phrases)
+    ]
     return source
 
 
@@ -110,7 +112,9 @@ def test_overfitting_is_measured_on_other_digits(names, capsys):
     assert len(trained_on) == len(measured_on) == 50
     said = capsys.readouterr().out
     assert "validation" in said and "test" not in said
-    assert torch.equal(torch.cat([trained_on.data, measured_on.data]), digits.data), "no digit is in both"
+    assert torch.equal(torch.cat([trained_on.data, measured_on.data]), digits.data), (
+        "no digit is in both"
+    )
     assert all(call["loader"].dataset is measured_on for call in names["test"].calls)
     names["train_on_few"](utils.Augment(), 1)
     transforms = [type(call["loader"].dataset.transform).__name__ for call in names["train"].calls]
@@ -122,7 +126,9 @@ def test_one_cycle_of_lesson_6(names, capsys):
     model = Linear()
     history = names["fit"](model, names["train_loader"], names["test_loader"], 3, 0.25)
     (call, *_), (tested, *_) = names["train"].calls, names["test"].calls
-    scheduler = next(other for other in call["others"] if isinstance(other, optim.lr_scheduler.OneCycleLR))
+    scheduler = next(
+        other for other in call["others"] if isinstance(other, optim.lr_scheduler.OneCycleLR)
+    )
     group = scheduler.optimizer.param_groups[0]
     assert scheduler.total_steps == 3 * 2, "a step for each batch of each epoch"
     assert group["max_lr"] == 0.25 and group["nesterov"] and group["weight_decay"] == 1e-4
@@ -159,7 +165,9 @@ def test_the_first_network_of_lesson_5(names, made_up_digits, has_mnist, size, e
     calls, (tested,) = names["train"].calls, names["test"].calls
     assert len(calls) == epochs and calls[0]["loader"].batch_size == size
     assert type(calls[0]["loader"].dataset.transform).__name__ == "Normalize"
-    (scheduler,) = [each for each in calls[0]["others"] if isinstance(each, optim.lr_scheduler.OneCycleLR)]
+    (scheduler,) = [
+        each for each in calls[0]["others"] if isinstance(each, optim.lr_scheduler.OneCycleLR)
+    ]
     assert scheduler.total_steps == epochs * len(calls[0]["loader"])
     assert tested["loader"] is names["test_loader"] and tested["model"] is calls[0]["model"]
 
@@ -204,15 +212,26 @@ def test_the_loop_written_out_trains_on_60_batches(names, digits, capsys):
         right += int((answers.argmax(dim=1) == labels).sum())
     assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), model.parameters()))
     *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("batch 60: loss ") and last.endswith(f"accuracy so far {100 * right / 180:.1f} %")
+    assert last.startswith("batch 60: loss ") and last.endswith(
+        f"accuracy so far {100 * right / 180:.1f} %"
+    )
 
 
 def test_eval_makes_the_answer_independent_of_the_other_digits(names, capsys):
     torch.manual_seed(1)
     exec(source_of("S5", "for mode in"), names | {"mini": NetMini(), "label": 7, "copy": copy})
-    lines = re.findall(r"^(\w+), batch of (\d): .* a 7 with (\S+)%$", capsys.readouterr().out, re.MULTILINE)
-    assert [line[:2] for line in lines] == [("train", "1"), ("train", "8"), ("eval", "1"), ("eval", "8")]
-    assert lines[0][2] != lines[1][2] and float(lines[2][2]) == pytest.approx(float(lines[3][2]), abs=1e-3)
+    lines = re.findall(
+        r"^(\w+), batch of (\d): .* a 7 with (\S+)%$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert [line[:2] for line in lines] == [
+        ("train", "1"),
+        ("train", "8"),
+        ("eval", "1"),
+        ("eval", "8"),
+    ]
+    assert lines[0][2] != lines[1][2] and float(lines[2][2]) == pytest.approx(
+        float(lines[3][2]), abs=1e-3
+    )
 
 
 @pytest.fixture
@@ -233,7 +252,11 @@ def test_pictures_of_lesson_5_are_of_the_test_digits(pictured, capsys):
         assert network is model and measured_on is loader
     mistakes = pictured["mistakes"]
     network, image, true_digit = pictured["insight"].given("plot_heat_maps")
-    assert network is model and image is mistakes["images"][0] and true_digit == mistakes["ground_truths"][0]
+    assert (
+        network is model
+        and image is mistakes["images"][0]
+        and true_digit == mistakes["ground_truths"][0]
+    )
 
 
 def test_the_most_confident_mistake_is_shown_with_its_label(pictured):
@@ -263,7 +286,10 @@ def test_the_gaps_are_compared_under_the_right_names(pictured):
 
 
 def test_the_digit_is_turned_as_the_titles_say(pictured):
-    exec(source_of("S5", "rotated by 15°"), pictured | {"utils": (noted := Notes(utils, ["show_digits"]))})
+    exec(
+        source_of("S5", "rotated by 15°"),
+        pictured | {"utils": (noted := Notes(utils, ["show_digits"]))},
+    )
     pictures, titles = noted.given("show_digits")
     angles = [15.0 if "by 15" in title else -15.0 for title in titles[2:]]
     assert angles == [15, -15]
@@ -274,7 +300,12 @@ def test_the_digit_is_turned_as_the_titles_say(pictured):
 
 def test_a_photo_becomes_bright_ink_on_black(names, tmp_path, capsys):
     noted = Notes(utils, ["show_digits"])
-    names |= {"utils": noted, "torchvision": torchvision, "model": Linear(), "Path": lambda _: tmp_path}
+    names |= {
+        "utils": noted,
+        "torchvision": torchvision,
+        "model": Linear(),
+        "Path": lambda _: tmp_path,
+    }
     names["tempfile"] = SimpleNamespace(mkdtemp=lambda: "")
     exec(source_of("S5", "photo.thumbnail("), names)
     exec(source_of("S5", "halfway = "), names)
@@ -283,7 +314,9 @@ def test_a_photo_becomes_bright_ink_on_black(names, tmp_path, capsys):
     assert photo[ink > 0].max() < photo[ink == 0].min() and 0.01 < (ink > 0).float().mean() < 0.1
     pictures, titles = noted.given("show_digits")
     assert [list(picture.shape) for picture in pictures] == [[28, 28]] * 4
-    assert all(10 <= int(re.fullmatch(r"[\w ,]+:\n\d \((\d+)%\)", title)[1]) <= 100 for title in titles)
+    assert all(
+        10 <= int(re.fullmatch(r"[\w ,]+:\n\d \((\d+)%\)", title)[1]) <= 100 for title in titles
+    )
 
 
 def test_the_weights_that_are_loaded_are_those_that_were_saved(names, tmp_path):
@@ -350,14 +383,21 @@ def test_what_is_tried_out_is_measured_on_the_other_digits(try_out, digits, caps
     assert capsys.readouterr().out.endswith("; 0 % of the other digits are right\n")
     prepared = []
     try_out["try_out"](Linear(), 0, lambda images: prepared.append(images) or images.float())
-    assert [images is data for images, data in zip(prepared, [digits.data, try_out["other_data"].data])]
+    assert [
+        images is data for images, data in zip(prepared, [digits.data, try_out["other_data"].data])
+    ]
     assert len(prepared) == 2
 
 
 def test_the_mistakes_are_made_one_at_a_time(try_out, digits, capsys):
     calls = []
     try_out["try_out"] = lambda model, rate=0.1, prepare=None, clear=True: calls.append(
-        (rate, clear, prepare and prepare(digits.data).max().item(), model[1].weight.std(dim=0).max().item())
+        (
+            rate,
+            clear,
+            prepare and prepare(digits.data).max().item(),
+            model[1].weight.std(dim=0).max().item(),
+        )
     )
     for phrase in ["for rate in [0.0001", "clear=False)", "prepare=lambda images", "nn.init."]:
         exec(source_of("S6", "try_out(", phrase), try_out)
@@ -370,7 +410,10 @@ def test_the_mistakes_are_made_one_at_a_time(try_out, digits, capsys):
 def test_only_eval_gives_the_same_digit_the_same_answer(try_out, capsys):
     exec(source_of("S6", "thrice = "), try_out | {"copy": copy, "try_out": lambda _: None})
     lines = re.findall(r"(\w+) eval: .* times (\S+) (\S+) (\S+);", capsys.readouterr().out)
-    assert [(name, len(set(answers)) > 1) for name, *answers in lines] == [("without", True), ("with", False)]
+    assert [(name, len(set(answers)) > 1) for name, *answers in lines] == [
+        ("without", True),
+        ("with", False),
+    ]
 
 
 def test_both_networks_of_lesson_6_get_the_same_training(names):
@@ -386,17 +429,31 @@ def test_both_networks_of_lesson_6_get_the_same_training(names):
     for phrase in ["gap = NetGAP()", "**gap_history.curves", "fc = NetFC()", "**fc_history.curves"]:
         exec(source_of("S6", phrase), names)
     gap, fc = noted.calls["fit"]
-    assert gap[0] is names["gap"] and type(gap[0]) is NetGAP and fc[0] is names["fc"] and type(fc[0]) is NetFC
+    assert (
+        gap[0] is names["gap"]
+        and type(gap[0]) is NetGAP
+        and fc[0] is names["fc"]
+        and type(fc[0]) is NetFC
+    )
     assert gap[1] is fc[1] is names["train_loader"] and gap[2] is fc[2] is names["test_loader"]
     assert gap[4] == fc[4] == 0.05
-    assert [(name, name in save) for name, save in noted.calls["show"]] == [("NetGAP", True), ("NetFC", True)]
+    assert [(name, name in save) for name, save in noted.calls["show"]] == [
+        ("NetGAP", True),
+        ("NetFC", True),
+    ]
 
 
 def test_both_test_curves_and_the_last_epochs_are_compared(names, digits, figures, capsys):
     """Notices: the better of the epochs, the training's curve, and a curve under the other's name."""
-    for key, Network, curve in [("gap", NetGAP, [98, 99.5, 99.1]), ("fc", NetFC, [97, 99.3, 99.2, 98.9])]:
+    for key, Network, curve in [
+        ("gap", NetGAP, [98, 99.5, 99.1]),
+        ("fc", NetFC, [97, 99.3, 99.2, 98.9]),
+    ]:
         names[f"{key}_history"] = SimpleNamespace(
-            model=Network(), done=len(curve), curves={"test_acc": curve, "train_acc": [50] * 4}, seconds=9
+            model=Network(),
+            done=len(curve),
+            curves={"test_acc": curve, "train_acc": [50] * 4},
+            seconds=9,
         )
         names[f"{key}_epochs"] = len(curve)
     exec(source_of("S6", "for run in [gap_history, fc_history]"), names | {"plt": plt})
@@ -438,7 +495,13 @@ def test_the_pad_reads_with_the_trained_network(names):
 
 def test_the_learning_rate_that_was_chosen_is_marked(names):
     marked = {}
-    names |= {"NetGAP": NetGAP, "peak": 0.03, "learning_rate_test": lambda *_, steps: ([1.0] * steps, [])}
-    names["plot_learning_rates"] = lambda rates, _, chosen, save: marked.update(chosen=chosen, rates=rates)
+    names |= {
+        "NetGAP": NetGAP,
+        "peak": 0.03,
+        "learning_rate_test": lambda *_, steps: ([1.0] * steps, []),
+    }
+    names["plot_learning_rates"] = lambda rates, _, chosen, save: marked.update(
+        chosen=chosen, rates=rates
+    )
     exec(source_of("S6", "learning_rate_test("), names)
     assert marked == {"chosen": 0.03, "rates": [1, 1]}, "one for each batch"

@@ -16,10 +16,57 @@ MODEL_PY = Path(networks.__file__)
 # What the table of each network must show: parameters row by row, their sum, and the size of a pass.
 ROWS = {
     Net: [320, 18496, 73856, 295168, 204850, 510],
-    NetGAP: [160, 0, 32, 4640, 0, 64, 0, 264, 0, 1168, 0, 32, 4640, 0, 64, 264, 0, 1168, 0, 4640, 0, 330, 0],
+    NetGAP: [
+        160,
+        0,
+        32,
+        4640,
+        0,
+        64,
+        0,
+        264,
+        0,
+        1168,
+        0,
+        32,
+        4640,
+        0,
+        64,
+        264,
+        0,
+        1168,
+        0,
+        4640,
+        0,
+        330,
+        0,
+    ],
     NetFC: [320, 64, 9248, 64, 0, 0, 264, 16, 6432, 64, 0, 0, 528, 32, 2570],
     NetMini: [90, 20, 0, 900, 20, 0, 0, 1080, 24, 0, 1188, 22, 0, 1089, 22, 0, 1188, 24, 0, 0, 130],
-    NetMicro: [81, 18, 0, 0, 81, 117, 26, 0, 117, 169, 26, 0, 117, 182, 28, 0, 126, 196, 28, 0, 0, 150],
+    NetMicro: [
+        81,
+        18,
+        0,
+        0,
+        81,
+        117,
+        26,
+        0,
+        117,
+        169,
+        26,
+        0,
+        117,
+        182,
+        28,
+        0,
+        126,
+        196,
+        28,
+        0,
+        0,
+        150,
+    ],
 }
 LAYERS = {
     Net: "Conv2d " * 4 + "Linear " * 2,
@@ -120,7 +167,13 @@ def test_average_pooling_is_the_mean_over_the_last_maps():
     network = NetGAP().eval()
     images = torch.randn(4, 1, 28, 28)
     maps = images
-    for part in [network.block1, network.transition1, network.block2, network.transition2, network.block3]:
+    for part in [
+        network.block1,
+        network.transition1,
+        network.block2,
+        network.transition2,
+        network.block3,
+    ]:
         maps = part(maps)
     by_hand = network.classes(maps).mean(dim=(2, 3)).log_softmax(dim=1)
     torch.testing.assert_close(network(images), by_hand)
@@ -135,7 +188,12 @@ def test_average_pooling_is_the_mean_over_the_last_maps():
         (torch.zeros(1, 28, 28), ValueError, "[1, 28, 28]", "[N, 1, 28, 28]"),
         (torch.zeros(2, 784), ValueError, "[2, 784]", "[N, 1, 28, 28]"),
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), TypeError, "torch.uint8", "float"),
-        (torch.zeros(2, 1, 28, 28, dtype=torch.float64), TypeError, "torch.float64", "images.float()"),
+        (
+            torch.zeros(2, 1, 28, 28, dtype=torch.float64),
+            TypeError,
+            "torch.float64",
+            "images.float()",
+        ),
         ([[0.0] * 784], TypeError, "list", "tensor"),
     ],
 )
@@ -155,7 +213,9 @@ def test_replicas_have_no_parameters_of_their_own():
 def test_model_works_copied_alone_into_an_empty_folder(tmp_path):
     shutil.copy(MODEL_PY, tmp_path)
     code = "from model import *; Net().summary(); print(NetGAP()(torch.zeros(1, 1, 28, 28)).shape, nn, F)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "593,200" in done.stdout
 

@@ -11,21 +11,35 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, LESSONS, code_cells, each_lesson, printed, read, results, solutions, tagged
+from helpers import (
+    HERE,
+    LESSONS,
+    code_cells,
+    each_lesson,
+    printed,
+    read,
+    results,
+    solutions,
+    tagged,
+)
 from torch import nn
 
 from course import exercises
-from course.bench import BackpropBench
-from course.digitpad import DigitPad
-from course.lens import ConvolutionLens
+from course.widgets.bench import BackpropBench
+from course.widgets.pad import DigitPad
+from course.widgets.lens import ConvolutionLens
 
 
 @each_lesson
 def test_saved_by_one_whole_run(lesson):
     notebook = read(lesson)
     counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1)), "a null count would switch off nbval's comparison"
-    assert not [o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"]
+    assert counts == list(range(1, len(counts) + 1)), (
+        "a null count would switch off nbval's comparison"
+    )
+    assert not [
+        o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"
+    ]
     assert "source:   MNIST" in printed(notebook) or "MNIST: 60,000 digits" in printed(notebook)
 
 
@@ -46,7 +60,9 @@ def test_widgets_are_saved_with_their_present_still_pictures():
     outputs = [o for lesson in LESSONS for cell in code_cells(read(lesson)) for o in cell.outputs]
     for kind in [BackpropBench, ConvolutionLens, DigitPad]:
         saved = [
-            o.data["image/png"] for o in outputs if kind.__name__ in o.get("data", {}).get("text/plain", "")
+            o.data["image/png"]
+            for o in outputs
+            if kind.__name__ in o.get("data", {}).get("text/plain", "")
         ]
         present = (HERE / "Test_Images" / kind.preview).read_bytes()
         assert saved and all(base64.b64decode(picture) == present for picture in saved)
@@ -79,7 +95,12 @@ def test_saved_results_reach_what_the_lessons_promise():
     assert float(results(read("S5"))["Net"][3]) >= 99.2
     for network, parameters in [("NetGAP", "17,466"), ("NetFC", "19,602")]:
         row = results(read("S6"))[network]
-        assert row[0] == parameters and int(row[1]) < 20 and row[2] == "MNIST" and float(row[3]) >= 99.4
+        assert (
+            row[0] == parameters
+            and int(row[1]) < 20
+            and row[2] == "MNIST"
+            and float(row[3]) >= 99.4
+        )
 
 
 # --- Exercises: open ones say so, the solutions are right, and both are the same exercises -----------
@@ -141,12 +162,22 @@ def test_solutions_solve_the_exercises_of_the_lesson(lesson):
 def test_nbval_compares_numbers_but_not_progress_bars(tmp_path, saved, passes):
     """A tagged cell that prints 42, saved with the right or a wrong number and another progress bar."""
     code = 'import sys\nprint(42)\nprint("now", file=sys.stderr)'
-    cell = nbformat.v4.new_code_cell(code, execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell = nbformat.v4.new_code_cell(
+        code, execution_count=1, metadata={"tags": ["nbval-check-output"]}
+    )
     for name, text in [("stdout", saved), ("stderr", "then\n")]:
         cell.outputs.append(nbformat.v4.new_output("stream", name=name, text=text))
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "small.ipynb")
     shutil.copy(HERE / "conftest.py", tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "small.ipynb"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "small.ipynb",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode == 0) == passes, done.stdout
     assert ("1 passed" in done.stdout) == passes

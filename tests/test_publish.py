@@ -36,7 +36,10 @@ def links(folder):
     found = {}
     for name in publish.PLACES:
         text = urllib.parse.unquote((folder / name).read_text(encoding="utf-8"))
-        sites = [f"{owner}/{repository or f'{owner}.github.io'}" for owner, repository in site.findall(text)]
+        sites = [
+            f"{owner}/{repository or f'{owner}.github.io'}"
+            for owner, repository in site.findall(text)
+        ]
         found[name] = address.findall(text) + sites
     return found
 
@@ -59,14 +62,22 @@ def test_files_with_the_line_endings_of_windows_follow_too(course):
 def test_all_places_follow_again_and_again(course):
     before = {name: (course / name).read_bytes() for name in publish.PLACES}
     old = publish.current(course)
-    for new in ["some-one/my.course", "some-one/my.course2", "some-one/my.course2", "me/me.github.io", old]:
+    for new in [
+        "some-one/my.course",
+        "some-one/my.course2",
+        "some-one/my.course2",
+        "me/me.github.io",
+        old,
+    ]:
         counts = publish.publish(new, course)
         assert counts == LINKS
         assert publish.current(course) == new
         assert links(course) == {name: count * [new] for name, count in LINKS.items()}
         for lesson in ["S5.ipynb", "S6.ipynb"]:
             json.loads((course / lesson).read_text(encoding="utf-8"))
-    assert before == {name: (course / name).read_bytes() for name in publish.PLACES}, "nothing else changed"
+    assert before == {name: (course / name).read_bytes() for name in publish.PLACES}, (
+        "nothing else changed"
+    )
     assert len(list(course.iterdir())) == 4
 
 
@@ -138,7 +149,9 @@ def test_links_to_other_repositories_stay(course):
     assert moved == f"Not {others}, but https://github.com/a/b. And github%2Fa%2Fb/"
 
 
-@pytest.mark.parametrize("name", ["a" * 39 + "/" + "b" * 100, "a-" * 19 + "a/b", "a-b/c", "a/.github"])
+@pytest.mark.parametrize(
+    "name", ["a" * 39 + "/" + "b" * 100, "a-" * 19 + "a/b", "a-b/c", "a/.github"]
+)
 def test_names_that_github_allows(course, name):
     publish.publish(name, course)
     assert publish.current(course) == name
@@ -168,7 +181,9 @@ def test_the_command_says_what_it_changed(course, monkeypatch, capsys):
     monkeypatch.setattr(publish, "publish", lambda new: really_publish(new, course))
     monkeypatch.setattr("sys.argv", ["publish", "a/b"])
     publish.main()
-    lines = [f"{name}: {count} links now lead to https://github.com/a/b" for name, count in LINKS.items()]
+    lines = [
+        f"{name}: {count} links now lead to https://github.com/a/b" for name, count in LINKS.items()
+    ]
     assert capsys.readouterr().out.splitlines()[:3] == lines
     for arguments, sentence in [
         ([], "name your repository"),

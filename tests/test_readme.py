@@ -15,7 +15,7 @@ from torch import nn
 import utils
 from benchmarks import report
 from course import files
-from course.digitpad import DigitPad
+from course.widgets.pad import DigitPad
 from model import NetGAP, NetMini
 
 PAGES = ["README.md", "GLOSSARY.md", "benchmarks/README.md", "tests/README.md"]
@@ -34,7 +34,11 @@ def section(page, heading):
 
 def table_rows(text):
     """The cells of all table rows, without the markup of code and emphasis."""
-    rows = [line.strip().strip("|").split("|") for line in text.splitlines() if line.lstrip().startswith("|")]
+    rows = [
+        line.strip().strip("|").split("|")
+        for line in text.splitlines()
+        if line.lstrip().startswith("|")
+    ]
     return [[cell.strip().strip("`*") for cell in row] for row in rows]
 
 
@@ -51,13 +55,23 @@ def code_in(text):
 @each_lesson
 def test_results_are_those_of_the_saved_notebooks(lesson):
     for network, (parameters, epochs, data, accuracy, _, seconds) in results(read(lesson)).items():
-        row = [network, lesson, parameters, epochs, f"{data} test set", f"{accuracy} %", f"{int(seconds):,}"]
+        row = [
+            network,
+            lesson,
+            parameters,
+            epochs,
+            f"{data} test set",
+            f"{accuracy} %",
+            f"{int(seconds):,}",
+        ]
         assert row in table_rows(text_of("README.md")), f"the README lacks {row}"
 
 
 def test_every_accuracy_was_measured():
     figures = set(re.findall(r"\d\d\.\d\d", text_of("README.md")))
-    known = "".join(printed(read(lesson)) for lesson in LESSONS) + "\n".join(report.accuracy_table())
+    known = "".join(printed(read(lesson)) for lesson in LESSONS) + "\n".join(
+        report.accuracy_table()
+    )
     known += " ".join(f"{row['accuracy']:.2f}" for row in report.read("published"))
     assert figures and [figure for figure in figures if figure not in known] == []
 
@@ -101,7 +115,9 @@ def test_pictures_are_written_by_a_notebook_and_those_shown_exist():
 
 def anchors(path):
     """Where a link into a page can lead: its headings, as GitHub names them, and its <a id=...>."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     names = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return names | set(re.findall(r'<a id="([\w-]+)">', text))
@@ -125,7 +141,9 @@ def test_links_lead_somewhere(page):
 @each_page
 def test_make_knows_every_target(page):
     for target in sorted(set(re.findall(r"\bmake ([a-z][a-z-]*)", code_in(text_of(page))))):
-        done = subprocess.run(["make", "--dry-run", target], cwd=HERE, capture_output=True, text=True)
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=HERE, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -164,8 +182,12 @@ def test_trained_weights_are_loaded(monkeypatch):
     monkeypatch.chdir(HERE)
     names = {"load_weights": utils.load_weights, "NetGAP": NetGAP, "device": utils.device}
     run_example("README.md", "## In your own notebook", 2, names)
-    trained = torch.load(HERE / "checkpoints" / "NetGAP.pt", map_location=utils.device, weights_only=True)
-    assert all(torch.equal(weights, trained[name]) for name, weights in names["model"].state_dict().items())
+    trained = torch.load(
+        HERE / "checkpoints" / "NetGAP.pt", map_location=utils.device, weights_only=True
+    )
+    assert all(
+        torch.equal(weights, trained[name]) for name, weights in names["model"].state_dict().items()
+    )
 
 
 def test_the_pad():
@@ -252,7 +274,9 @@ def a_lone_notebook(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     code = code_cells(read("S5"))[0].source
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     print(done.stderr)
 
 
@@ -282,7 +306,9 @@ def an_exhausted_scheduler(monkeypatch, tmp_path):
 def one_digit(monkeypatch, tmp_path):
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    utils.train(network, "cpu", utils.get_trainloader(10, limit=11)[1], optimizer, nn.CrossEntropyLoss())
+    utils.train(
+        network, "cpu", utils.get_trainloader(10, limit=11)[1], optimizer, nn.CrossEntropyLoss()
+    )
 
 
 class Greedy(nn.Module):

@@ -21,7 +21,9 @@ def stream(name, text):
 
 
 def test_progress_bars_keep_only_their_last_state():
-    cell = nbformat.v4.new_code_cell("train()", metadata={"execution": {"iopub": "now"}, "tags": ["kept"]})
+    cell = nbformat.v4.new_code_cell(
+        "train()", metadata={"execution": {"iopub": "now"}, "tags": ["kept"]}
+    )
     cell.outputs = [
         stream("stdout", "Epoch 1\n"),
         stream("stderr", "\r 0%|  | 0/2"),
@@ -39,7 +41,10 @@ def test_progress_bars_keep_only_their_last_state():
 
 def test_widgets_leave_their_picture_and_no_state():
     cell = nbformat.v4.new_code_cell("DigitPad(model)")
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "DigitPad(Net)"}
+    view = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "0"},
+        "text/plain": "DigitPad(Net)",
+    }
     cell.outputs = [nbformat.v4.new_output("display_data", view | {"image/png": "abcd"})]
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {"0": {}}}})
     tidied = run_lessons.tidy(notebook)
@@ -75,7 +80,9 @@ def stopped(monkeypatch, main_of):
     """What it says when it stops before it runs anything."""
 
     def stop(*arguments):
-        monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: pytest.fail("a notebook was run"))
+        monkeypatch.setattr(
+            run_lessons, "run_notebook", lambda *_: pytest.fail("a notebook was run")
+        )
         with pytest.raises(SystemExit) as stop:
             main_of(*arguments)
         return stop.value.code
@@ -101,7 +108,9 @@ def test_the_lessons_themselves_are_no_place_for_copies(stopped, capsys):
 def test_a_folder_that_cannot_be_written(stopped, tmp_path):
     (tmp_path / "file").write_text("no folder")
     said = stopped("--out", tmp_path / "file")
-    assert said.startswith(f"nothing can be written to {tmp_path / 'file'} (") and said.endswith("with --out")
+    assert said.startswith(f"nothing can be written to {tmp_path / 'file'} (") and said.endswith(
+        "with --out"
+    )
 
 
 @pytest.mark.slow
@@ -109,18 +118,26 @@ def test_a_wrong_device():
     """In a process of its own, because the device is looked for when utils.py is imported."""
     environment = os.environ | {"DEVICE": "abacus"}
     done = subprocess.run(
-        [sys.executable, "-m", "tools.run_lessons"], cwd=HERE, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tools.run_lessons"],
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("DEVICE=abacus is not a device of this machine")
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-@pytest.mark.parametrize(("outside", "inside"), [({}, "1"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0")])
+@pytest.mark.parametrize(
+    ("outside", "inside"), [({}, "1"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0")]
+)
 def test_make_lets_the_cpu_do_what_apples_mps_lacks(outside, inside, monkeypatch):
     monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
     command = ["make", "-s", "--eval", "show: ; @echo $$PYTORCH_ENABLE_MPS_FALLBACK", "show"]
-    done = subprocess.run(command, cwd=HERE, env=os.environ | outside, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=HERE, env=os.environ | outside, capture_output=True, text=True
+    )
     assert done.stdout == f"{inside}\n"
 
 
@@ -147,7 +164,9 @@ def test_a_run_says_where_it_is(capsys):
 def test_a_run_shows_what_its_cells_print(capsys, monkeypatch):
     """But not what its own last cell hands over, and no pictures; all of it is kept."""
     kept = []
-    monkeypatch.setattr(run_lessons.NotebookClient, "output", lambda self, *message: kept.append(message))
+    monkeypatch.setattr(
+        run_lessons.NotebookClient, "output", lambda self, *message: kept.append(message)
+    )
     cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2")]
     client = run_lessons.LiveClient(nbformat.v4.new_notebook(cells=cells))
     text = {"msg_type": "stream", "content": {"name": "stdout", "text": "Epoch 1"}}
@@ -172,12 +191,19 @@ def test_a_notebook_runs_in_its_folder_and_hands_over_its_results(tmp_path, monk
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "S5.ipynb")
 
     def execute(client):
-        assert client.timeout is None and client.resources["metadata"]["path"] == str(tmp_path / "out")
-        client.nb.cells[-1].outputs = [stream("stdout", '[[{"network": "Net"}], '), stream("stdout", "null]")]
+        assert client.timeout is None and client.resources["metadata"]["path"] == str(
+            tmp_path / "out"
+        )
+        client.nb.cells[-1].outputs = [
+            stream("stdout", '[[{"network": "Net"}], '),
+            stream("stdout", "null]"),
+        ]
 
     monkeypatch.setattr(run_lessons.LiveClient, "execute", execute)
     notebook, results, film = run_lessons.run_notebook("S5", tmp_path / "out")
-    assert [cell.source for cell in notebook.cells] == ["train()"], "without the cell that hands over"
+    assert [cell.source for cell in notebook.cells] == ["train()"], (
+        "without the cell that hands over"
+    )
     assert (results, film) == ([{"network": "Net"}], None)
 
 
@@ -215,11 +241,15 @@ def lessons(tmp_path):
             "S5": [f"results = [{ROW}]"],
             "S6": ["results = []; print('reached')", cell],
         }.items():
-            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+            notebook = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(source) for source in cells]
+            )
             nbformat.write(notebook, tmp_path / f"{name}.ipynb")
         command = [sys.executable, "-c", RUN, str(tmp_path)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=HERE, env=os.environ | {"TMPDIR": str(tmp_path)}, **pipes)
+        return subprocess.Popen(
+            command, cwd=HERE, env=os.environ | {"TMPDIR": str(tmp_path)}, **pipes
+        )
 
     return run
 
@@ -276,7 +306,9 @@ def test_what_a_lesson_has_reached_is_kept(tmp_path, monkeypatch, error, sentenc
     with pytest.raises(run_lessons.Unfinished) as stop:
         run_lessons.run_notebook("S6", tmp_path)
     *_, reason, where = str(stop.value).splitlines()
-    assert sentence in reason and where == f"S6.ipynb stopped there; see S6.failed.ipynb in {tmp_path}"
+    assert (
+        sentence in reason and where == f"S6.ipynb stopped there; see S6.failed.ipynb in {tmp_path}"
+    )
     kept = nbformat.read(tmp_path / "S6.failed.ipynb", as_version=4)
     assert [cell.source for cell in kept.cells] == ["train()"]
 
@@ -293,7 +325,9 @@ def test_a_full_disk_does_not_cost_the_lesson(tmp_path, monkeypatch, capsys, mai
     monkeypatch.setattr(run_lessons, "write_text", full)
     monkeypatch.setattr(run_lessons, "run_notebook", lambda *_: (notebook, [ROW], None))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(SystemExit, match=r"^Free some space; the complete S6\.ipynb is in ") as stop:
+    with pytest.raises(
+        SystemExit, match=r"^Free some space; the complete S6\.ipynb is in "
+    ) as stop:
         main_of("S6", "--out", folder)
     said = capsys.readouterr().out
     assert "S6.ipynb could not be written: No space left on device." in said and "Net (S6)" in said
@@ -325,7 +359,9 @@ def test_the_website_gets_the_film_of_a_real_run_in_place(
 
 
 @pytest.mark.parametrize(("smoke", "reason"), [("1", None), ("0", "no mirror answers")])
-def test_saved_notebooks_are_replaced_by_a_full_run_on_mnist_only(monkeypatch, main_of, smoke, reason):
+def test_saved_notebooks_are_replaced_by_a_full_run_on_mnist_only(
+    monkeypatch, main_of, smoke, reason
+):
     monkeypatch.setenv("SMOKE_TEST", smoke)
     monkeypatch.setattr("utils.why_no_mnist", lambda root: reason)
     monkeypatch.setattr(run_lessons, "run_notebook", None)

@@ -29,7 +29,8 @@ class Sheet:
             strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
         texts = ["".join(item.itertext()) for item in strings.findall("x:si", NAMESPACE)]
         fills = [
-            "FFF2A8" in ElementTree.tostring(fill).decode() for fill in styles.find("x:fills", NAMESPACE)
+            "FFF2A8" in ElementTree.tostring(fill).decode()
+            for fill in styles.find("x:fills", NAMESPACE)
         ]
         is_yellow = [fills[int(xf.get("fillId"))] for xf in styles.find("x:cellXfs", NAMESPACE)]
         self.formulas, self.stored, self.computed, self.yellow = {}, {}, {}, set()
@@ -41,7 +42,9 @@ class Sheet:
                 self.yellow.add(cell.get("r"))
             if formula is not None:
                 self.formulas[cell.get("r")] = formula.text
-            self.stored[cell.get("r")] = texts[int(value.text)] if cell.get("t") == "s" else float(value.text)
+            self.stored[cell.get("r")] = (
+                texts[int(value.text)] if cell.get("t") == "s" else float(value.text)
+            )
 
     def compute(self, cell):
         if cell not in self.formulas:
@@ -57,11 +60,15 @@ class Sheet:
         (top,) = [cell for cell, value in self.stored.items() if value == title]
         letters, row = re.fullmatch(r"([A-Z]+)(\d+)", top).groups()
         return [
-            f"{letters}{n}" for n in range(int(row) + 1, int(row) + 1000) if f"{letters}{n}" in self.stored
+            f"{letters}{n}"
+            for n in range(int(row) + 1, int(row) + 1000)
+            if f"{letters}{n}" in self.stored
         ]
 
     def setting(self, title):
-        (cell,) = [cell for cell, value in self.stored.items() if value == title and cell.startswith("A")]
+        (cell,) = [
+            cell for cell, value in self.stored.items() if value == title and cell.startswith("A")
+        ]
         return "C" + cell[1:]
 
 
@@ -111,7 +118,13 @@ def test_changing_a_yellow_cell_changes_all(sheet):
     changed = [0.3, -0.2, 0.7, 0.1, -0.4, 0.8, 0.2, -0.6]
     for n, value in enumerate(changed, 1):
         sheet.stored[sheet.column(f"w{n}")[0]] = value
-    for title, value in {"i1": 0.9, "i2": -0.3, "t1": 0.4, "t2": 0.2, "learning rate": 0.25}.items():
+    for title, value in {
+        "i1": 0.9,
+        "i2": -0.3,
+        "t1": 0.4,
+        "t2": 0.2,
+        "learning rate": 0.25,
+    }.items():
         sheet.stored[sheet.setting(title)] = value
     expected = by_autograd(changed, [0.9, -0.3], [0.4, 0.2], 0.25, steps=3)
     for ours, theirs in zip(row(sheet, 3), expected):
@@ -125,7 +138,9 @@ def test_references_to_yellow_cells_stay_when_a_formula_is_copied(tmp_path):
     settings = {sheet.setting(title) for title in ["i1", "i2", "t1", "t2", "learning rate"]}
     assert sheet.yellow == settings | {sheet.column(f"w{n}")[0] for n in range(1, 9)}
     references = [
-        found for formula in sheet.formulas.values() for found in re.findall(r"[$A-Z]+[$\d]+", formula)
+        found
+        for formula in sheet.formulas.values()
+        for found in re.findall(r"[$A-Z]+[$\d]+", formula)
     ]
     assert {found for found in references if found.replace("$", "") in settings} == {
         re.sub(r"(\D+)(\d+)", r"$\1$\2", cell) for cell in settings
@@ -140,7 +155,10 @@ def test_the_chart_shows_the_error_after_each_step(sheet):
     )
     assert f"Backpropagation!${letters}${first}:${letters}${last}" in sheet.chart
     assert sheet.stored[f"A{first}"] == 0 and sheet.stored[f"A{last}"] == 200
-    assert f"Backpropagation!$A${first}:$A${last}" in sheet.chart and '<c:max val="200"/>' in sheet.chart
+    assert (
+        f"Backpropagation!$A${first}:$A${last}" in sheet.chart
+        and '<c:max val="200"/>' in sheet.chart
+    )
     lowest = max(int(row) for row in re.findall(r"<xdr:row>(\d+)", sheet.drawing))  # counted from 0
     assert lowest + 1 < int(first) - 1, "it covers no number"
 
@@ -174,9 +192,20 @@ def test_libreoffice_computes_the_same(sheet, tmp_path):
                 )
             target.writestr(name, content)
     profile = f"-env:UserInstallation=file://{tmp_path}/profile"
-    command = ["soffice", profile, "--headless", "--convert-to", "csv", "--outdir", str(tmp_path), str(bare)]
+    command = [
+        "soffice",
+        profile,
+        "--headless",
+        "--convert-to",
+        "csv",
+        "--outdir",
+        str(tmp_path),
+        str(bare),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    rows = [line.split(",") for line in (tmp_path / "bare.csv").read_text(errors="replace").splitlines()]
+    rows = [
+        line.split(",") for line in (tmp_path / "bare.csv").read_text(errors="replace").splitlines()
+    ]
     (top,) = [number for number, row in enumerate(rows) if row[:2] == ["step", "w1"]]
     changed = [0.9 if weight == 0.4 else weight for weight in WEIGHTS]
     for step in (0, 1, 200):

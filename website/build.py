@@ -16,8 +16,8 @@ import nbformat
 
 import model
 from benchmarks import report
-from course.bench import BackpropBench
-from course.digitpad import get_trained
+from course.widgets.bench import BackpropBench
+from course.checkpoints import get_trained
 from tools.publish import current
 from website.drawing import draw_network
 from website.networks import export
@@ -30,7 +30,12 @@ PAGES = {  # of the repository, and what they are called on the website
     "GLOSSARY.md": "glossary.md",
     "benchmarks/README.md": "benchmarks.md",
 }
-WIDGETS = {"DigitPad": "pad", "BackpropBench": "bench", "ConvolutionLens": "lens", "TrainingFilm": "film"}
+WIDGETS = {
+    "DigitPad": "pad",
+    "BackpropBench": "bench",
+    "ConvolutionLens": "lens",
+    "TrainingFilm": "film",
+}
 SCRIPTS = {"pad": "digitpad"}  # the folder in course/, where it is not the name
 NOTES = {  # below a widget
     "lens": "On this page, the lens shows the network that comes with the course, not the one trained above.",
@@ -64,7 +69,9 @@ def build(folder):
         else:
             text = (HERE / source).read_text(encoding="utf-8")
             text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
-            if source == "benchmarks/README.md":  # the README, which is not on the website, has the results
+            if (
+                source == "benchmarks/README.md"
+            ):  # the README, which is not on the website, has the results
                 results = "\n".join(report.accuracy_table())
                 text = text.replace(
                     "## How the recipes were found", f"{results}\n\n## How the recipes were found"
@@ -82,7 +89,9 @@ def copy_widgets(static):
         source = HERE / "course" / SCRIPTS.get(name, name)
         shutil.copy(source / f"{name}.js", widgets)
         styles.append(source / f"{name}.css")
-    (static / "widgets.css").write_text("".join(path.read_text(encoding="utf-8") for path in styles))
+    (static / "widgets.css").write_text(
+        "".join(path.read_text(encoding="utf-8") for path in styles)
+    )
     (widgets / "bench.json").write_text(json.dumps(BackpropBench().state()))
     shutil.copy(SITE / "film.json", widgets)
 
@@ -96,7 +105,9 @@ def export_networks(folder):
         export(network, folder)
         sizes[name] = (folder / f"{name}.bin").stat().st_size
         count = sum(weight.numel() for weight in network.parameters())
-        listed.append({"name": name, "text": f"{name}: {count:,} parameters, {megabytes(sizes[name])}"})
+        listed.append(
+            {"name": name, "text": f"{name}: {count:,} parameters, {megabytes(sizes[name])}"}
+        )
     (folder / "index.json").write_text(json.dumps(listed))
     return sizes
 

@@ -68,7 +68,9 @@ def visit_math_block(translator, node):
 
 
 def add_katex(app, pagename, templatename, context, doctree):
-    if doctree and any(node for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind)):
+    if doctree and any(
+        node for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind)
+    ):
         app.add_css_file("katex/katex.min.css")
 
 
@@ -93,7 +95,9 @@ def finish_pages(app, exception):
         for tag in set(re.findall(r"<img [^>]*>", text)):
             text = text.replace(tag, sized(tag, site))
         # 1.5 MB of icons as a script; the theme has the same ones as a font.
-        text = re.sub(r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>", "", text)
+        text = re.sub(
+            r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>", "", text
+        )
         page.write_text(text, encoding="utf-8")
     for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
         unused.unlink()

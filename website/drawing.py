@@ -23,7 +23,11 @@ def draw_network(layers, name):
         if layer["kind"] == "linear layer":
             maps, height, width = width, 1, 1
         tall, wide = max(6, HEIGHT * height / 28), 3 + 2.2 * maps**0.5
-        what = f"{layer['kind']}: {maps} × {height} × {width}" if height > 1 else f"{layer['kind']}: {maps}"
+        what = (
+            f"{layer['kind']}: {maps} × {height} × {width}"
+            if height > 1
+            else f"{layer['kind']}: {maps}"
+        )
         steps.append(what)
         blocks.append(
             f'<rect x="{x:.1f}" y="{(HEIGHT - tall) / 2:.1f}" width="{wide:.1f}" height="{tall:.1f}" rx="2" '

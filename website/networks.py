@@ -11,9 +11,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from course.digitpad import variations
+from course.widgets.pad import variations
 from course.files import replacing, write_text
-from course.lens import trace
+from course.widgets.lens import trace
 
 VIEWS = 16  # of a drawing, as the pad in Jupyter shows it to the network
 
@@ -25,9 +25,13 @@ def describe(network):
     layers, numbers = trace(network, torch.zeros(1, 28, 28))
     unknown = [layer["name"] for layer in layers if not layer["kind"]]
     if unknown:
-        raise ValueError(f"{name} cannot be exported: the engine does not know {', '.join(unknown)}")
+        raise ValueError(
+            f"{name} cannot be exported: the engine does not know {', '.join(unknown)}"
+        )
     if layers[-1]["kind"] != "log-softmax":
-        raise ValueError(f"{name} cannot be exported: it must end in log-softmax, as the engine's answers do")
+        raise ValueError(
+            f"{name} cannot be exported: it must end in log-softmax, as the engine's answers do"
+        )
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)

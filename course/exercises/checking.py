@@ -83,7 +83,9 @@ def tensor_from(function, *inputs):
 
 def same(result, expected, what):
     if result.shape != expected.shape:
-        raise NotYet(f"{what} should have the shape {list(expected.shape)}, not {list(result.shape)}")
+        raise NotYet(
+            f"{what} should have the shape {list(expected.shape)}, not {list(result.shape)}"
+        )
     if not torch.allclose(result.double(), expected.double(), rtol=1e-4, atol=1e-5):
         raise NotYet(f"the shape of {what} is right, but not the values")
 
@@ -93,9 +95,13 @@ def check_network(Network, limit):
     if not isinstance(network, nn.Module):
         raise NotYet("a network is a class that inherits from nn.Module")
     model = answering_copy(network)
-    listed = [part for value in vars(model).values() if isinstance(value, (list, tuple)) for part in value]
+    listed = [
+        part for value in vars(model).values() if isinstance(value, (list, tuple)) for part in value
+    ]
     if any(isinstance(part, nn.Module) for part in listed):
-        raise NotYet("PyTorch does not find layers in a plain list: use nn.Sequential or nn.ModuleList")
+        raise NotYet(
+            "PyTorch does not find layers in a plain list: use nn.Sequential or nn.ModuleList"
+        )
     with torch.no_grad(), Calls() as calls:
         answer = tensor_from(model, torch.randn(3, 1, 28, 28))
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -104,9 +110,13 @@ def check_network(Network, limit):
     if count >= limit:
         raise NotYet(f"it has {count:,} parameters, but must have fewer than {limit:,}")
     if "conv2d" not in [name for name, *_ in calls.noted]:
-        raise NotYet("it uses no convolution: linear layers alone do not know which pixels are neighbours")
+        raise NotYet(
+            "it uses no convolution: linear layers alone do not know which pixels are neighbours"
+        )
     if answer.shape != (3, 10):
-        raise NotYet(f"for 3 digits the output should have the shape [3, 10], not {list(answer.shape)}")
+        raise NotYet(
+            f"for 3 digits the output should have the shape [3, 10], not {list(answer.shape)}"
+        )
     if not torch.allclose(answer.exp().sum(dim=1), torch.ones(3), atol=1e-4):
         raise NotYet(
             "the output for each digit should be ten log-probabilities: end with log_softmax over dim=1"
@@ -139,10 +149,18 @@ def check_step(function):
 
     one = weights(function, 1)
     if torch.equal(one, start):
-        raise NotYet("the weights do not change: first clear the gradients, then call backward, then step")
+        raise NotYet(
+            "the weights do not change: first clear the gradients, then call backward, then step"
+        )
     if torch.allclose(one, weights(too_soft, 1), atol=1e-6):
-        raise NotYet("cross_entropy computes softmax itself: give it the scores, not the probabilities")
+        raise NotYet(
+            "cross_entropy computes softmax itself: give it the scores, not the probabilities"
+        )
     if not torch.allclose(one, weights(right, 1), atol=1e-6):
-        raise NotYet("the first step leads to other weights than gradient descent on the cross-entropy")
+        raise NotYet(
+            "the first step leads to other weights than gradient descent on the cross-entropy"
+        )
     if not torch.allclose(weights(function, 2), weights(right, 2), atol=1e-6):
-        raise NotYet("the first step is right, but the second also repeats the gradients of the first")
+        raise NotYet(
+            "the first step is right, but the second also repeats the gradients of the first"
+        )

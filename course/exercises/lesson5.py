@@ -5,7 +5,15 @@ import math
 import torch
 import torch.nn.functional as F
 
-from course.exercises.checking import NotYet, check, check_network, compare, result_of, same, tensor_from
+from course.exercises.checking import (
+    NotYet,
+    check,
+    check_network,
+    compare,
+    result_of,
+    same,
+    tensor_from,
+)
 from utils import Digits
 
 __all__ = [
@@ -74,7 +82,9 @@ def check_accuracy(function):
         if math.isclose(share, right / len(labels), rel_tol=1e-4) or share == right:
             raise NotYet("close, but the answer should be in per cent, from 0 to 100")
         if not math.isclose(share, 100 * right / len(labels), abs_tol=0.05):
-            raise NotYet(f"for a batch with {right} of {len(labels)} digits right, it returns {share:g}")
+            raise NotYet(
+                f"for a batch with {right} of {len(labels)} digits right, it returns {share:g}"
+            )
 
 
 @check
@@ -89,7 +99,9 @@ def check_shift(function):
         smeared = image.clone()
         smeared[:, 1:] = smeared[:, :-1]
         if torch.equal(result[:, 2:], smeared[:, 2:]) or not (result[:, 2:] - result[:, 1:2]).any():
-            raise NotYet("it reads columns that are already overwritten: read them from the original image")
+            raise NotYet(
+                "it reads columns that are already overwritten: read them from the original image"
+            )
         if torch.equal(result, image.roll(1, 1)):
             raise NotYet("the last column reappears on the left: the first column should be 0")
         if torch.equal(result[1:], image[:-1]):

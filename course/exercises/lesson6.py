@@ -53,11 +53,20 @@ def check_logit_gradients(function):
     result, right = tensor_from(function, logits.detach().clone(), labels), logits.grad
     probabilities, wanted = logits.softmax(dim=1), F.one_hot(labels, 10)
     mistakes = [
-        (4 * right, "these belong to the sum of the losses: their mean divides by the number of digits"),
+        (
+            4 * right,
+            "these belong to the sum of the losses: their mean divides by the number of digits",
+        ),
         (-right, "the sign is wrong: a score that is too high has a positive gradient"),
         (probabilities / 4, "something is missing: subtract 1 from the right digit's probability"),
-        (probabilities, "subtract 1 from the right digit's probability, then divide by the number of digits"),
-        ((logits.softmax(dim=0) - wanted) / 4, "each digit's probabilities add up to 1: softmax over dim=1"),
+        (
+            probabilities,
+            "subtract 1 from the right digit's probability, then divide by the number of digits",
+        ),
+        (
+            (logits.softmax(dim=0) - wanted) / 4,
+            "each digit's probabilities add up to 1: softmax over dim=1",
+        ),
     ]
     for wrong, hint in mistakes:
         if result.shape == wrong.shape and torch.allclose(result.float(), wrong, atol=1e-5):
@@ -73,7 +82,9 @@ def check_bias_gradients(function):
     _small_network(weights, biases).backward()
     given = tensor_from(function, weights.tolist(), biases.tolist()).double()
     if given.shape != (4,):
-        raise NotYet("your function should return four gradients, for the biases of h1, h2, o1 and o2")
+        raise NotYet(
+            "your function should return four gradients, for the biases of h1, h2, o1 and o2"
+        )
     for name, ours, right in zip(["h1", "h2", "o1", "o2"], given.tolist(), biases.grad.tolist()):
         if not math.isclose(ours, right, rel_tol=1e-3):
             raise NotYet(
@@ -113,7 +124,9 @@ def check_batch_norm(function):
     def is_over(*dimensions):
         mean = x.mean(dimensions, keepdim=True)
         deviations = [x.std(dimensions, correction=c, keepdim=True) for c in (0, 1)]
-        return any(torch.allclose(result, (x - mean) / deviation, atol=1e-3) for deviation in deviations)
+        return any(
+            torch.allclose(result, (x - mean) / deviation, atol=1e-3) for deviation in deviations
+        )
 
     if is_over(0, 1, 2, 3):
         raise NotYet("each map needs its own mean and deviation, not one for all maps together")
@@ -136,9 +149,13 @@ def check_one_cycle(function):
         if not math.isclose(max(rates), peak, rel_tol=0.05):
             raise NotYet(f"{given}the largest rate is {max(rates):.4f}, but it should be the peak")
         if rates[0] > peak / 5:
-            raise NotYet(f"{given}the first rate is {rates[0]:.4f}: it should be much smaller than the peak")
+            raise NotYet(
+                f"{given}the first rate is {rates[0]:.4f}: it should be much smaller than the peak"
+            )
         if top > steps / 2:
-            raise NotYet(f"{given}the peak comes at step {top}: it should come within the first half")
+            raise NotYet(
+                f"{given}the peak comes at step {top}: it should come within the first half"
+            )
         if not -1e-9 < rates[-1] <= peak / 20:
             last = f"the last rate is {rates[-1]:.4f}"
             raise NotYet(f"{given}{last}: it should be almost zero, but not negative")

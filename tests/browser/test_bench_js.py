@@ -7,7 +7,7 @@ import torch
 from browsing import PICTURES, load_module
 from helpers import HERE
 
-from course.bench import BackpropBench
+from course.widgets.bench import BackpropBench
 
 FILES = HERE / "course" / "bench"
 
@@ -42,7 +42,9 @@ def test_two_hundred_steps_end_where_the_lesson_ends(bench_js):
     }"""
     bench = BackpropBench()
     assert round(bench.error, 6) == 0.242520
-    assert round(bench_js.evaluate(code, [bench.weights, bench.inputs, bench.targets]), 6) == 0.005207
+    assert (
+        round(bench_js.evaluate(code, [bench.weights, bench.inputs, bench.targets]), 6) == 0.005207
+    )
 
 
 def test_the_factors_of_each_gradient_multiply_to_it(bench_js):
@@ -53,7 +55,9 @@ def test_the_factors_of_each_gradient_multiply_to_it(bench_js):
             code = "(bench, args) => bench.product(...args)[1]"
             numbers = bench_js.evaluate(code, [n, weights, inputs, targets])
             code = numbers.replace("−", "-").replace("·", "*").replace("[", "(").replace("]", ")")
-            assert eval(code) == pytest.approx(expected[n - 1], rel=0.02, abs=2e-4), f"w{n}: {numbers}"
+            assert eval(code) == pytest.approx(expected[n - 1], rel=0.02, abs=2e-4), (
+                f"w{n}: {numbers}"
+            )
 
 
 def test_the_notation_is_the_lessons(bench_js):
@@ -130,7 +134,9 @@ def test_it_starts_with_the_lessons_numbers_and_without_gradients(shown):
     assert texts(shown, ".bench-gradient") == [""] * 8
     assert shown.get_by_role("button", name="Update").is_disabled()
     weight(shown, 5).click()
-    assert texts(shown, ".bench-product") == ["The gradient of w5 is not known yet: press Backward."]
+    assert texts(shown, ".bench-product") == [
+        "The gradient of w5 is not known yet: press Backward."
+    ]
     assert texts(shown, ".bench-target") == ["target 0.01", "target 0.99"]
 
 
@@ -142,12 +148,17 @@ def test_forward_backward_update_make_one_step_and_so_does_step(shown):
     )
     press(shown, "Update")
     by_three, error = value(shown, "weights"), texts(shown, ".bench-error .bench-value")
-    assert texts(shown, ".bench-gradient") == [""] * 8, "those were the gradients of the old weights"
+    assert texts(shown, ".bench-gradient") == [""] * 8, (
+        "those were the gradients of the old weights"
+    )
     assert by_three == pytest.approx(
-        [w - slope for w, slope in zip(BackpropBench().weights, BackpropBench().gradients)], abs=1e-12
+        [w - slope for w, slope in zip(BackpropBench().weights, BackpropBench().gradients)],
+        abs=1e-12,
     )
     press(shown, "Rewind", "Step")
-    assert value(shown, "weights") == by_three and texts(shown, ".bench-error .bench-value") == error
+    assert (
+        value(shown, "weights") == by_three and texts(shown, ".bench-error .bench-value") == error
+    )
     assert texts(shown, ".bench-told") == ["Step 1: E falls from 0.242520 to 0.228548."]
 
 
@@ -188,7 +199,9 @@ def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
     shown.mouse.move(x + 30, y - 10)
     shown.mouse.up()
     shown.mouse.move(x + 90, y)  # let go: this one moves nothing
-    assert value(shown, "weights")[4] == pytest.approx(0.80), "30 to the right and 10 up: 40 hundredths"
+    assert value(shown, "weights")[4] == pytest.approx(0.80), (
+        "30 to the right and 10 up: 40 hundredths"
+    )
     assert (texts(shown, ".bench-gradient"), texts(shown, ".bench-error .bench-value")) != before
     for key, expected in [
         ("ArrowUp", 0.81),
@@ -206,10 +219,15 @@ def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
         weight(shown, 5).press(key)
         assert value(shown, "weights")[4] == pytest.approx(expected), key
     shown.evaluate("() => { values.weights[4] = 0.8; heard['change:weights'](); }")
-    expected = BackpropBench(weights=[*value(shown, "weights")[:4], 0.8, *value(shown, "weights")[5:]])
+    expected = BackpropBench(
+        weights=[*value(shown, "weights")[:4], 0.8, *value(shown, "weights")[5:]]
+    )
     assert texts(shown, ".bench-error .bench-value") == [f"{expected.error:.6f}"]
     product = shown.locator(".bench-product").inner_text()
-    assert f"= {expected.gradients[4]:.4f}" in product and f"= {0.8 - expected.gradients[4]:.4f}." in product
+    assert (
+        f"= {expected.gradients[4]:.4f}" in product
+        and f"= {0.8 - expected.gradients[4]:.4f}." in product
+    )
 
 
 def test_the_curve_tells_the_error_of_the_step_under_the_pointer(shown):
@@ -293,7 +311,9 @@ def test_weights_do_not_become_infinite(shown):
     shown.evaluate("() => { values.learning_rate = 1e308; values.targets = [100, 1]; }")
     before = value(shown, "weights")
     press(shown, "Rewind", "Step")
-    assert texts(shown, ".bench-told") == ["The weights would become infinite: use a smaller learning rate."]
+    assert texts(shown, ".bench-told") == [
+        "The weights would become infinite: use a smaller learning rate."
+    ]
     assert value(shown, "weights") == before and value(shown, "past") == []
 
 
@@ -319,8 +339,12 @@ def test_what_hardly_changes_neither_falls_nor_rises(shown):
 
 
 def test_numbers_set_in_python_are_shown(shown):
-    shown.evaluate("() => { values.weights = [0, 0, 0, 0, 0, 0, 0, 0]; heard['change:weights'](); }")
-    assert texts(shown, ".bench-error .bench-value") == [f"{BackpropBench(weights=[0] * 8).error:.6f}"]
+    shown.evaluate(
+        "() => { values.weights = [0, 0, 0, 0, 0, 0, 0, 0]; heard['change:weights'](); }"
+    )
+    assert texts(shown, ".bench-error .bench-value") == [
+        f"{BackpropBench(weights=[0] * 8).error:.6f}"
+    ]
 
 
 def touch(page, *events):

@@ -9,7 +9,7 @@ from helpers import HERE
 from torch import nn
 
 import utils
-from course.film import TrainingFilm
+from course.widgets.film import TrainingFilm
 from model import NetMini
 
 FILES = HERE / "course" / "film"
@@ -75,7 +75,10 @@ def shown(page, film_js):
         nn.init.zeros_(history.model.classes.bias)
         with torch.no_grad():
             history.model.classes.bias[epoch] = 10
-    values = {name: getattr(film, name) for name in ["sizes", "answers", "curves", "measured_on", "changes"]}
+    values = {
+        name: getattr(film, name)
+        for name in ["sizes", "answers", "curves", "measured_on", "changes"]
+    }
     for name in ["filters", "maps", "digit"]:
         values[name] = base64.b64encode(getattr(film, name)).decode()
     film_js.evaluate(SHOW, [TrainingFilm._css, values])
@@ -94,7 +97,10 @@ def test_the_slider_goes_through_the_epochs(shown):
     assert best(shown) == ["2", "100 %"]
     bars = [bar.bounding_box()["width"] for bar in shown.locator(".course-track > div").all()]
     assert bars[2] > 100 and max(bars[:2] + bars[3:]) < 2
-    assert shown.locator(".film-curve figcaption").inner_text() == "accuracy: training 80.00 %, test 90.00 %"
+    assert (
+        shown.locator(".film-curve figcaption").inner_text()
+        == "accuracy: training 80.00 %, test 90.00 %"
+    )
     slider.press("ArrowLeft")
     assert shown.locator(".film-slider span").inner_text() == "after epoch 2 of 3"
     assert best(shown) == ["1", "100 %"]
@@ -124,7 +130,8 @@ BY_HAND = {  # three epochs of one filter of one pixel: blue, white, half red, r
 def by_hand(page, film_js):
     """The page with a film of easy numbers; its filters do not begin at the first of their bytes."""
     values = BY_HAND | {
-        name: base64.b64encode(bytes(BY_HAND[name])).decode() for name in ["filters", "maps", "digit"]
+        name: base64.b64encode(bytes(BY_HAND[name])).decode()
+        for name in ["filters", "maps", "digit"]
     }
     film_js.evaluate(SHOW, [TrainingFilm._css, values])
     page.evaluate("""() => {
@@ -146,13 +153,18 @@ def test_each_epoch_shows_its_own_filters_maps_and_answer(by_hand):
     """Notices: a frame, a map or a bar of the epoch before or after."""
     grey = [77] * 3
     assert shown_at(by_hand)[:4] == ([0, 0, 255], [10] * 3, grey, "before training")
-    for epoch, (colour, change) in enumerate(zip([[255] * 3, [255, 126, 126], [255, 0, 0]], [11, 22, 33]), 1):
+    for epoch, (colour, change) in enumerate(
+        zip([[255] * 3, [255, 126, 126], [255, 0, 0]], [11, 22, 33]), 1
+    ):
         by_hand.locator(".film input").press("ArrowRight")
         text = f"changed by {change}.0 % in this epoch"
         expected = (colour, [10 + 10 * epoch] * 3, grey, text, [str(3 + epoch), "91 %"])
         assert shown_at(by_hand) == expected
         track = by_hand.locator(".course-track").nth(3 + epoch)
-        assert track.evaluate("track => track.firstElementChild.offsetWidth / track.offsetWidth") > 0.85
+        assert (
+            track.evaluate("track => track.firstElementChild.offsetWidth / track.offsetWidth")
+            > 0.85
+        )
 
 
 def test_the_curves_end_at_the_line_of_the_epoch(by_hand):
@@ -161,15 +173,21 @@ def test_the_curves_end_at_the_line_of_the_epoch(by_hand):
     slider.press("ArrowRight")
     slider.press("ArrowRight")
     assert (
-        by_hand.locator(".film-curve figcaption").inner_text() == "accuracy: training 70.00 %, test 96.00 %"
+        by_hand.locator(".film-curve figcaption").inner_text()
+        == "accuracy: training 70.00 %, test 96.00 %"
     )
     training, test = (
-        [[float(number) for number in point.split(",")] for point in line.get_attribute("points").split()]
+        [
+            [float(number) for number in point.split(",")]
+            for point in line.get_attribute("points").split()
+        ]
         for line in by_hand.locator(".film polyline").all()
     )
     assert [x for x, _ in training] == [x for x, _ in test] == pytest.approx([260 / 3, 520 / 3])
     now = by_hand.locator(".film-now")
-    assert float(now.get_attribute("x1")) == float(now.get_attribute("x2")) == pytest.approx(520 / 3)
+    assert (
+        float(now.get_attribute("x1")) == float(now.get_attribute("x2")) == pytest.approx(520 / 3)
+    )
     (_, first), (_, second) = test
     assert second < first < min(y for _, y in training), "95 and 96 % are above 60 and 70 %"
     lines = by_hand.locator(".film svg line:not(.film-now)").all()
@@ -181,7 +199,9 @@ def test_a_new_training_begins_at_its_start(by_hand):
     slider = by_hand.locator(".film input")
     slider.press("End")
     assert slider.input_value() == "3"
-    by_hand.evaluate("() => { values.answers = values.answers.slice(0, 3); heard['change:answers'](); }")
+    by_hand.evaluate(
+        "() => { values.answers = values.answers.slice(0, 3); heard['change:answers'](); }"
+    )
     assert by_hand.locator(".film-slider span").inner_text() == "before training"
     slider.press("End")
     assert by_hand.locator(".film-slider span").inner_text() == "after epoch 2 of 2"

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from browsing import PICTURES, bars, draw, ink, sees_verdict
 
-from course.bench import BackpropBench
+from course.widgets.bench import BackpropBench
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -43,7 +43,9 @@ def keep_picture(page_or_element, jupyter, name):
 
 def cell(page, code):
     """Return the cell with this code."""
-    return page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=code)).first
+    return (
+        page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=code)).first
+    )
 
 
 def out_of_the_way(page):
@@ -58,7 +60,9 @@ def run_all(page, jupyter, lesson):
     open_notebook(page, jupyter, lesson)
     notebook = nbformat.read(jupyter[2] / f"{lesson}.ipynb", as_version=4)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    for _ in range(6):  # a page whose kernel is not ready asks for one, and forgets what it was to run
+    for _ in range(
+        6
+    ):  # a page whose kernel is not ready asks for one, and forgets what it was to run
         try:
             page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=5000)
@@ -109,7 +113,9 @@ def test_lesson_6_and_its_pad(page, jupyter):
     use_bench(page, jupyter)
     play(page, jupyter)
 
-    page.keyboard.press("Control+s")  # while the pad has the focus: it must leave Jupyter's own keys alone
+    page.keyboard.press(
+        "Control+s"
+    )  # while the pad has the focus: it must leave Jupyter's own keys alone
     saved = read_once_saved(jupyter[2] / "S6.ipynb")
     assert "widgets" not in saved.metadata
 
@@ -159,7 +165,8 @@ def use_bench(page, jupyter):
     weight = page.get_by_role("slider", name="w5")
     weight.press("ArrowUp")
     assert (
-        bench.locator(".bench-error .bench-value").text_content() == f"{BackpropBench(weights=W5).error:.6f}"
+        bench.locator(".bench-error .bench-value").text_content()
+        == f"{BackpropBench(weights=W5).error:.6f}"
     )
     page.get_by_role("button", name="Backward", exact=True).click()
     keep_picture(bench, jupyter, "bench")
@@ -207,7 +214,8 @@ def play(page, jupyter):
     assert bars(page) == [0] * 10, "an empty pad shows no guess"
     assert contrast(page) > 4.5, "the minimum in the accessibility guidelines"
     button = {
-        name: page.get_by_role("button", name=name, exact=True) for name in ["Undo", "Clear", "Thicker"]
+        name: page.get_by_role("button", name=name, exact=True)
+        for name in ["Undo", "Clear", "Thicker"]
     }
     assert button["Undo"].is_disabled() and button["Clear"].is_disabled()
 
@@ -222,7 +230,9 @@ def play(page, jupyter):
             assert bars(page) == [0] * 10
 
     draw(page, [(0.1, 0.9), (0.9, 0.1)])
-    page.wait_for_function("() => document.querySelector('.digit-pad-verdict').innerText !== 'This is a 3.'")
+    page.wait_for_function(
+        "() => document.querySelector('.digit-pad-verdict').innerText !== 'This is a 3.'"
+    )
     button["Undo"].click()
     sees_verdict(page, "This is a 3.")
 

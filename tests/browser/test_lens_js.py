@@ -12,8 +12,8 @@ from helpers import HERE
 from torch import nn
 
 import utils
-from course.digitpad import get_trained
-from course.lens import ConvolutionLens, trace
+from course.checkpoints import get_trained
+from course.widgets.lens import ConvolutionLens, trace
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 FILES = HERE / "course" / "lens"
@@ -49,7 +49,10 @@ def test_every_kind_of_layer_is_worked_out_as_pytorch_does(lens_js, Network):
             map_, row, column = (int(torch.randint(0, size, ())) for size in (maps, height, width))
             cells.append([place, map_, row, column])
             expected.append(
-                (layer["kind"], numbers[layer["at"] + (map_ * height + row) * width + column].item())
+                (
+                    layer["kind"],
+                    numbers[layer["at"] + (map_ * height + row) * width + column].item(),
+                )
             )
         cells.append([place, 0, 0, 0])
         expected.append((layer["kind"], numbers[layer["at"]].item()))
@@ -154,14 +157,19 @@ def told(page):
 
 
 def choose(page, name):
-    label = next(text for text in page.locator(".lens select option").all_inner_texts() if name in text)
+    label = next(
+        text for text in page.locator(".lens select option").all_inner_texts() if name in text
+    )
     page.locator(".lens select").select_option(label=label)
 
 
 def table(page, place):
     rows = page.locator(".lens-sum table").nth(place).locator("tr").all()
     return torch.tensor(
-        [[float(cell.replace("−", "-")) for cell in row.locator("td").all_inner_texts()] for row in rows]
+        [
+            [float(cell.replace("−", "-")) for cell in row.locator("td").all_inner_texts()]
+            for row in rows
+        ]
     )
 
 
@@ -177,7 +185,9 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens_js):
     assert [float(place[:-1]) for place in cell] == pytest.approx([1000 / 26, 400 / 26], abs=0.01)
     assert page.locator(".lens-from").is_hidden(), "there is one input map"
     torch.testing.assert_close(table(page, 0), DIGIT[0, 4:7, 10:13], atol=0.006, rtol=0)
-    torch.testing.assert_close(table(page, 1), network.conv1.weight[0, 0].detach(), atol=0.006, rtol=0)
+    torch.testing.assert_close(
+        table(page, 1), network.conv1.weight[0, 0].detach(), atol=0.006, rtol=0
+    )
     torch.testing.assert_close(table(page, 0) * table(page, 1), table(page, 2), atol=0.03, rtol=0)
     with torch.no_grad():
         expected = network.conv1(DIGIT[None])[0, 0]
@@ -187,9 +197,9 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens_js):
     assert "row 6, column 10" in page.locator(".lens-caption").inner_text()
     assert told(page).endswith(f"= {expected[5, 9]:.3f}.".replace("-", "−"))
     left, top = page.locator(".lens-box").first.evaluate("box => [box.style.left, box.style.top]")
-    assert float(left[:-1]) == pytest.approx(100 * 9 / 28, abs=0.01) and float(top[:-1]) == pytest.approx(
-        100 * 5 / 28, abs=0.01
-    )
+    assert float(left[:-1]) == pytest.approx(100 * 9 / 28, abs=0.01) and float(
+        top[:-1]
+    ) == pytest.approx(100 * 5 / 28, abs=0.01)
 
 
 def test_layers_and_maps_can_be_chosen(page, lens_js):
@@ -239,7 +249,10 @@ def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens_
     products = inputs[:, row : row + 3, column : column + 3] * network.conv2.weight[0].detach()
     sums = products.sum(dim=(1, 2))
     strongest = int(sums.abs().argmax())
-    assert f"Input map {strongest + 1}, from " in told(page) and page.locator(".lens-from").is_visible()
+    assert (
+        f"Input map {strongest + 1}, from " in told(page)
+        and page.locator(".lens-from").is_visible()
+    )
     bias = network.conv2.bias[0].item()
     every = sums.sum().item()
     expected = [sums[strongest].item(), every, every, abs(bias), every + bias]
@@ -249,9 +262,13 @@ def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens_
     )
     shades = torch.tensor(pixels).view(24, 24, 4)[:, :, 0]
     assert shades[row, column] == 255 and shades.view(-1)[outputs[0].argmin()] == 0
-    colours = page.locator(".lens-sum td").evaluate_all("all => all.map((cell) => cell.style.background)")
+    colours = page.locator(".lens-sum td").evaluate_all(
+        "all => all.map((cell) => cell.style.background)"
+    )
     entries = page.locator(".lens-sum td").all_inner_texts()
-    assert all("61, 139" in colour for text, colour in zip(entries, colours) if text.startswith("−"))
+    assert all(
+        "61, 139" in colour for text, colour in zip(entries, colours) if text.startswith("−")
+    )
     assert any("214, 39" in colour for colour in colours)
 
 
@@ -271,7 +288,9 @@ def test_the_numbers_in_each_sentence_make_its_result(page, lens_js):
     box = page.locator(".lens-map").bounding_box()
     share = box["width"] / before.shape[1]
     page.mouse.move(box["x"] + share * (column + 0.5), box["y"] + share * (row + 0.5))
-    assert before.min() < 0 and numbers_in(told(page)) == pytest.approx([before.min().item(), 0], abs=0.001)
+    assert before.min() < 0 and numbers_in(told(page)) == pytest.approx(
+        [before.min().item(), 0], abs=0.001
+    )
 
     choose(page, "linear layer")
     first, second = told(page).split("All together")
@@ -332,7 +351,10 @@ def test_a_finger_draws_the_lens_along_each_time(page, lens_js):
     seen, box = page.locator(".lens-map"), page.locator(".lens-map").bounding_box()
 
     def touch(event, share, **named):
-        place = {"clientX": box["x"] + box["width"] * share, "clientY": box["y"] + box["height"] * share}
+        place = {
+            "clientX": box["x"] + box["width"] * share,
+            "clientY": box["y"] + box["height"] * share,
+        }
         seen.dispatch_event(event, {"pointerType": "touch", "button": 0} | place | named)
         return page.locator(".lens-caption").inner_text()
 
@@ -367,7 +389,9 @@ def test_another_digit_from_python_is_shown(page, lens_js):
     assert page.locator(".lens canvas").first.screenshot() != before
     choose(page, "log-softmax")
     page.evaluate(RENEW, [layers, encoded(numbers)])
-    assert "log-softmax" in page.locator(".lens select option:checked").inner_text(), "the layer stays"
+    assert "log-softmax" in page.locator(".lens select option:checked").inner_text(), (
+        "the layer stays"
+    )
     assert "for the digit" in told_where(page)
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from browsing import PICTURES, bars, draw, ink, load_module, next_frame, seen, sees_verdict
 from helpers import HERE
 
-from course.digitpad import DigitPad, get_trained, prepare, recognise
+from course.checkpoints import get_trained
+from course.widgets.pad import DigitPad, prepare, recognise
 from model import Net
 
 FILES = HERE / "course" / "digitpad"
@@ -46,7 +47,9 @@ def test_ink_of_a_whole_pad_is_averaged_as_pytorch_does(pad_js):
         """(pad, encoded) => [...pad.averageInk(Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0)))]""",
         base64.b64encode(rgba.numpy().tobytes()).decode(),
     )
-    expected = (F.avg_pool2d(opacity[None].double(), 2) + 0.5).floor()  # JavaScript rounds halves up
+    expected = (
+        F.avg_pool2d(opacity[None].double(), 2) + 0.5
+    ).floor()  # JavaScript rounds halves up
     assert ink == expected.flatten().tolist()
 
 
@@ -64,12 +67,17 @@ def test_verdicts(pad_js):
         (8, 0.3, "Not sure: an 8?"),
         (9, 0.0, "Not sure: a 0?"),  # nine equal probabilities: the first of them
     ]:
-        assert pad_js.evaluate("(pad, p) => pad.verdictOn(p)", probabilities(digit, best)) == sentence
+        assert (
+            pad_js.evaluate("(pad, p) => pad.verdictOn(p)", probabilities(digit, best)) == sentence
+        )
 
 
 def test_without_a_guess_there_is_no_verdict(pad_js):
     """Notices: "Not sure: a 0?" on an empty pad, and "This is a -1." for a network whose weights are NaN."""
-    assert pad_js.evaluate("pad => [pad.verdictOn(Array(10).fill(0)), pad.verdictOn([NaN])]") == ["", ""]
+    assert pad_js.evaluate("pad => [pad.verdictOn(Array(10).fill(0)), pad.verdictOn([NaN])]") == [
+        "",
+        "",
+    ]
 
 
 PLAY = """(pad, steps) => {
@@ -220,7 +228,9 @@ def test_a_dot_reaches_the_kernel(shown):
     draw(shown, [(0.25, 0.5)])
     (question,) = questions(shown)
     ink = torch.tensor(question["ink"]).view(question["size"], question["size"]) / 255
-    assert ink.sum() == pytest.approx(math.pi * 6**2, rel=0.03), "the pen is 24 of 280 wide, so 12 of 140"
+    assert ink.sum() == pytest.approx(math.pi * 6**2, rel=0.03), (
+        "the pen is 24 of 280 wide, so 12 of 140"
+    )
     places = torch.arange(140) + 0.5
     assert (ink.sum(dim=0) * places).sum() / ink.sum() == pytest.approx(35, abs=1)
     assert (ink.sum(dim=1) * places).sum() / ink.sum() == pytest.approx(70, abs=1)
@@ -238,7 +248,11 @@ def test_one_question_at_a_time_and_the_next_about_the_latest_drawing(shown):
     assert sum(second["ink"]) > sum(first["ink"]) and second["version"] > first["version"]
     answer(shown, second, digit=2, best=0.5)
     sees_verdict(shown, "Not sure: a 2?")
-    assert bars(shown)[2] == 50 and shown.locator(".course-best").inner_text().split() == ["2", "50", "%"]
+    assert bars(shown)[2] == 50 and shown.locator(".course-best").inner_text().split() == [
+        "2",
+        "50",
+        "%",
+    ]
     assert len(questions(shown)) == 2, "the drawing has not changed since"
 
 
@@ -258,7 +272,9 @@ def test_answers_to_other_questions_are_ignored(shown):
 def test_a_busy_and_a_restarted_kernel_are_reported(shown):
     """Notices: a pad that goes silent, without a word about why."""
     draw(shown, [(0.5, 0.5)])
-    sees_verdict(shown, "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)")
+    sees_verdict(
+        shown, "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)"
+    )
     (question,) = questions(shown)
     answer(shown, question, digit=1)
     sees_verdict(shown, "This is a 1.")
@@ -289,8 +305,14 @@ def test_a_small_drawing_with_the_thickest_pen_is_read(shown, digit):
 
 def test_only_a_small_drawing_is_thinned(pad_js):
     thinned = "(pad, strokes) => pad.thinned(strokes).map(({ width }) => width)"
-    assert pad_js.evaluate(thinned, [stroke(24, (20, 20), (20, 220)), stroke(12, (30, 30))]) == [24, 12]
-    assert pad_js.evaluate(thinned, [stroke(36, (20, 20), (20, 100)), stroke(6, (30, 30))]) == [12, 6]
+    assert pad_js.evaluate(thinned, [stroke(24, (20, 20), (20, 220)), stroke(12, (30, 30))]) == [
+        24,
+        12,
+    ]
+    assert pad_js.evaluate(thinned, [stroke(36, (20, 20), (20, 100)), stroke(6, (30, 30))]) == [
+        12,
+        6,
+    ]
     assert pad_js.evaluate(thinned, [stroke(24, (20, 20), (22, 23))]) == [24], "a dot"
 
 
@@ -372,7 +394,9 @@ def test_a_stroke_is_a_line_with_round_ends(shown):
     draw(shown, [(0.25, 0.5), (0.75, 0.5)])
     assert colour(shown, 140, 140) == colour(shown, 140, 150) == WHITE, "24 wide"
     assert colour(shown, 140, 155) == BLACK
-    assert colour(shown, 62, 140) == colour(shown, 218, 140) == WHITE, "the ends at 70 and 210 are round"
+    assert colour(shown, 62, 140) == colour(shown, 218, 140) == WHITE, (
+        "the ends at 70 and 210 are round"
+    )
 
 
 def test_the_keys_move_a_pen_that_draws_only_while_it_is_down(shown):
@@ -417,7 +441,12 @@ def test_keys_undo_and_clear(shown):
     draw(shown, [(0.2, 0.8), (0.8, 0.8)])
     two = ink(shown)
     draw(shown, [(0.2, 0.5), (0.8, 0.5)])
-    for key, expected in [("Backspace", two), ("Control+z", one), ("Delete", 0), ("Backspace", one)]:
+    for key, expected in [
+        ("Backspace", two),
+        ("Control+z", one),
+        ("Delete", 0),
+        ("Backspace", one),
+    ]:
         press(shown, key)
         shown.evaluate("() => document.activeElement.blur()")  # its circle would hide ink
         assert ink(shown) == expected, key
@@ -551,6 +580,11 @@ def test_an_answer_in_time_is_not_followed_by_a_complaint(shown):
 
 def test_jupyter_keeps_the_keys_that_are_its_own(shown):
     """The pad uses Ctrl+Z, but saving and running the next cell are Jupyter's."""
-    for key, is_ours in [("a", True), ("Control+s", False), ("Control+z", True), ("Shift+Enter", False)]:
+    for key, is_ours in [
+        ("a", True),
+        ("Control+s", False),
+        ("Control+z", True),
+        ("Shift+Enter", False),
+    ]:
         press(shown, key)
         assert shown.locator("[data-lm-suppress-shortcuts]").count() == is_ours, key

@@ -17,7 +17,8 @@ from helpers import HERE
 from torch import nn
 
 import utils
-from course.digitpad import get_trained, prepare, recognise, variations
+from course.checkpoints import get_trained
+from course.widgets.pad import prepare, recognise, variations
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 from website.networks import export
 
@@ -60,15 +61,22 @@ def visit(browser, address):
     """Opens a page of the website. At the end nothing may have gone wrong, and no other host been asked."""
     contexts, complaints = [], []
 
-    def open_page(name, width=1400, theme="light", expected=(), without=None, on_load=None, **options):
+    def open_page(
+        name, width=1400, theme="light", expected=(), without=None, on_load=None, **options
+    ):
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce", **options
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            reduced_motion="reduce",
+            **options,
         )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
         if without:
-            page.route(without, lambda route: route.fulfill(body="", content_type="text/javascript"))
+            page.route(
+                without, lambda route: route.fulfill(body="", content_type="text/javascript")
+            )
 
         def complain(text):
             if not any(part in text for part in expected):
@@ -76,9 +84,13 @@ def visit(browser, address):
 
         if on_load:
             page.on("requestfinished", on_load)
-        page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
+        page.on(
+            "console", lambda message: complain(message.text) if message.type == "error" else None
+        )
         page.on("pageerror", lambda error: complain(str(error)))
-        page.on("request", lambda asked: None if is_own(asked.url, address) else complain(asked.url))
+        page.on(
+            "request", lambda asked: None if is_own(asked.url, address) else complain(asked.url)
+        )
         page.goto(address + name, wait_until="networkidle")
         return page
 
@@ -142,7 +154,9 @@ def test_style_sheets_load_only_what_is_there():
     for path in SITE.rglob("*.css"):
         for link in re.findall(r"url\(['\"]?([^'\")]+)", path.read_text(encoding="utf-8")):
             if not link.startswith(("data:", "#")):
-                assert (path.parent / urllib.parse.urlsplit(link).path).exists(), f"{link} in {path.name}"
+                assert (path.parent / urllib.parse.urlsplit(link).path).exists(), (
+                    f"{link} in {path.name}"
+                )
 
 
 @pytest.mark.parametrize("lesson", ["S5", "S6"])
@@ -155,7 +169,9 @@ def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
         r"https://lightning\.ai/new\?repo_url=https://github\.com/\S+/S?\.ipynb",
     ]:
         assert any(re.fullmatch(place.replace("S?", lesson), link) for link in links), place
-    assert (SITE / f"_static/lessons/{lesson}.ipynb").read_bytes() == (HERE / f"{lesson}.ipynb").read_bytes()
+    assert (SITE / f"_static/lessons/{lesson}.ipynb").read_bytes() == (
+        HERE / f"{lesson}.ipynb"
+    ).read_bytes()
 
 
 # --- The pages in a browser ---
@@ -281,7 +297,10 @@ def test_dark_pages_are_printed_in_the_light_theme(visit):
 def test_widgets_that_sleep_are_printed_too(visit):
     page = visit("S5.html")
     page.emulate_media(media="print")
-    assert page.locator(".live-lens > img").is_visible() and page.locator(".live-film > img").is_visible()
+    assert (
+        page.locator(".live-lens > img").is_visible()
+        and page.locator(".live-film > img").is_visible()
+    )
     assert not page.get_by_role("button", name="Wake").is_visible()
 
 
@@ -298,7 +317,9 @@ CONTRAST = """place => {
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "widgets"), [("S5.html", ["film"]), ("S6.html", ["bench", "pad"])])
+@pytest.mark.parametrize(
+    ("name", "widgets"), [("S5.html", ["film"]), ("S6.html", ["bench", "pad"])]
+)
 def test_widgets_can_be_read_in_both_themes(visit, name, widgets, theme):
     page = visit(name, theme=theme)
     for widget in widgets:
@@ -341,7 +362,15 @@ def test_the_pad_reads_a_digit(visit, points, verdict):
 def test_each_network_answers_as_in_jupyter(visit):
     page = visit("index.html")
     place = awake(page, "pad")
-    nine_or_five = [(0.6, 0.25), (0.35, 0.2), (0.3, 0.45), (0.6, 0.5), (0.65, 0.25), (0.6, 0.8), (0.4, 0.75)]
+    nine_or_five = [
+        (0.6, 0.25),
+        (0.35, 0.2),
+        (0.3, 0.45),
+        (0.6, 0.5),
+        (0.65, 0.25),
+        (0.6, 0.8),
+        (0.4, 0.75),
+    ]
     draw(page, nine_or_five)
     highest = []
     for Network in [NetGAP, NetFC, NetMini, Net]:
@@ -365,7 +394,9 @@ def test_a_network_that_cannot_be_loaded(visit):
     page.route("**/networks/Net.*", lambda route: route.fulfill(status=503))
     place.locator("select").select_option("Net")
     place.get_by_text("Net could not be loaded.").wait_for()
-    assert place.locator("select").input_value() == before != "Net", "the one that goes on answering"
+    assert place.locator("select").input_value() == before != "Net", (
+        "the one that goes on answering"
+    )
     draw(page, SEVEN)
     sees_verdict(page, "This is a 7.")
     page.unroute("**/networks/Net.*")
@@ -406,7 +437,10 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
     bench = awake(page, "bench")
     error = bench.locator(".bench-curve text")
     assert error.text_content() == "step 0: E = 0.242520"
-    for rate, expected in [("0.1", "0.1335"), ("2", "0.0052")]:  # what the lesson says below the bench
+    for rate, expected in [
+        ("0.1", "0.1335"),
+        ("2", "0.0052"),
+    ]:  # what the lesson says below the bench
         bench.get_by_label("learning rate").fill(rate)
         bench.get_by_label("learning rate").press("Tab")
         bench.get_by_role("button", name="100 steps").click()
@@ -439,7 +473,9 @@ def test_the_lens_explains_a_cell(visit):
     page.screenshot(path=PICTURES / "site-lens.png")
     answer = int(torch.tensor([float(text) for text in final_scores(place)]).argmax())
     assert answer == 7, "the first test digit"
-    assert place.locator(".lens-map").bounding_box()["height"] >= 24, "a row of numbers can be pointed at"
+    assert place.locator(".lens-map").bounding_box()["height"] >= 24, (
+        "a row of numbers can be pointed at"
+    )
     hidden = """place => [...place.querySelectorAll("input")].filter((input) => {
       input.value = input.max;
       return input.offsetParent && input.scrollWidth > input.clientWidth;
@@ -450,7 +486,9 @@ def test_the_lens_explains_a_cell(visit):
     place.locator("select").select_option("0")
     place.locator(".lens-map").hover(position={"x": 2, "y": 2})
     black = f"{-utils.MEAN / utils.STD:.3f}".replace("-", "−")
-    assert f"normalised: {black}." in place.locator(".lens-sum").inner_text(), "a corner of the digit"
+    assert f"normalised: {black}." in place.locator(".lens-sum").inner_text(), (
+        "a corner of the digit"
+    )
 
 
 def final_scores(place):
@@ -474,7 +512,10 @@ def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
     slider.press("End")
     assert "after epoch 20 of 20" in film.locator(".film-slider span").inner_text()
     best = film.locator(".course-best")
-    assert best.get_attribute("aria-label") == "digit 7" and float(best.get_attribute("aria-valuenow")) > 90
+    assert (
+        best.get_attribute("aria-label") == "digit 7"
+        and float(best.get_attribute("aria-valuenow")) > 90
+    )
     page.screenshot(path=PICTURES / "site-film.png")
 
 
@@ -531,7 +572,9 @@ def test_networks_answer_as_in_pytorch(engine, Network):
     pictures = utils.Normalize()(digits(200))
     with torch.no_grad():
         expected = get_trained(Network).eval()(pictures)
-    answers = torch.tensor(engine(RUN, Network.__name__, "_static/networks/", pictures.flatten(1).tolist()))
+    answers = torch.tensor(
+        engine(RUN, Network.__name__, "_static/networks/", pictures.flatten(1).tolist())
+    )
     torch.testing.assert_close(answers.exp(), expected.exp(), atol=1e-5, rtol=0)
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-5)
 
@@ -575,7 +618,9 @@ def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
           return pictures.map(picture => Array.from(e.run(network, picture)));
         }""",
         json.loads((tmp_path / "Strided.json").read_text()),
-        torch.frombuffer(bytearray((tmp_path / "Strided.bin").read_bytes()), dtype=torch.float32).tolist(),
+        torch.frombuffer(
+            bytearray((tmp_path / "Strided.bin").read_bytes()), dtype=torch.float32
+        ).tolist(),
         pictures.flatten(1).tolist(),
     )
     torch.testing.assert_close(torch.tensor(answers), expected, atol=1e-5, rtol=1e-5)
@@ -628,7 +673,10 @@ def test_drawings_become_the_same_pictures_as_in_python(engine):
 def test_the_sixteen_views_are_the_same_as_in_python(engine):
     image = digits(10)[3]
     angles = variations(16)
-    views = [dict(zip(angles, values)) for values in zip(*(values.tolist() for values in angles.values()))]
+    views = [
+        dict(zip(angles, values))
+        for values in zip(*(values.tolist() for values in angles.values()))
+    ]
     seen = engine(
         "(e, picture, views) => views.map(view => Array.from(e.vary(picture, view)))",
         image.flatten().tolist(),
@@ -636,7 +684,9 @@ def test_the_sixteen_views_are_the_same_as_in_python(engine):
     )
     varied = utils.warp(image.expand(16, 1, 28, 28).double() / 255, **angles, smooth=True)
     expected = (varied - utils.MEAN) / utils.STD
-    torch.testing.assert_close(torch.tensor(seen).view(16, 1, 28, 28).double(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(seen).view(16, 1, 28, 28).double(), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_the_answer_is_that_of_the_pad_in_jupyter(engine):

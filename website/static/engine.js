@@ -3,7 +3,7 @@
 
 const SIDE = 28; // width and height of a picture
 const [MEAN, STD] = [0.1307, 0.3081]; // of MNIST's pixels, as in utils.py
-const TINY = 1e-6; // as in course/digitpad: breaks ties in rounding
+const TINY = 1e-6; // as in course/widgets/pad: breaks ties in rounding
 
 /** Fetches a network: its layers, and room for its weights and for what each layer makes of a picture. */
 export async function load(name, folder) {
@@ -142,7 +142,7 @@ function pool(numbers, before, { at, shape, kernel, stride }, empty, add) {
       }
 }
 
-// --- From a drawing to the network's answer, as course/digitpad does it ---
+// --- From a drawing to the network's answer, as course/widgets/pad does it ---
 
 /** Turns a square drawing (bytes of ink) into a picture like MNIST's; null if it is empty. */
 export function prepare(drawing, side) {

@@ -16,7 +16,7 @@ import traitlets
 from torchvision.utils import make_grid
 
 from course.insight import answering_copy, watching
-from course.look import DigitWidget
+from course.widgets.look import DigitWidget
 
 
 class TrainingFilm(DigitWidget):
@@ -28,7 +28,9 @@ class TrainingFilm(DigitWidget):
     _esm = Path(__file__).parent / "film.js"
     _css = DigitWidget.css(Path(__file__).parent / "film.css")
 
-    filters = traitlets.Bytes().tag(sync=True)  # of the first convolution, frame after frame: bytes, 128 is 0
+    filters = traitlets.Bytes().tag(
+        sync=True
+    )  # of the first convolution, frame after frame: bytes, 128 is 0
     maps = traitlets.Bytes().tag(sync=True)  # its first maps of the digit, from 0 to 255
     digit = traitlets.Bytes().tag(sync=True)
     sizes = traitlets.Dict().tag(sync=True)  # how many filters and maps, and their widths
@@ -44,7 +46,9 @@ class TrainingFilm(DigitWidget):
         super().__init__()
         self.history, self._frames = history, []
         self.image = image
-        self._look(self._frame())  # a network that it cannot show is refused now, not after the training
+        self._look(
+            self._frame()
+        )  # a network that it cannot show is refused now, not after the training
 
     def record(self, epochs):
         """Go through the epochs, and keep the network as it is before the first and after each of them."""
@@ -72,7 +76,9 @@ class TrainingFilm(DigitWidget):
         with torch.no_grad(), watching(network) as outputs:
             answer = network(self.image[None])
         if answer.shape != (1, 10):
-            raise ValueError(f"a film shows ten probabilities; this network returns {list(answer.shape)}")
+            raise ValueError(
+                f"a film shows ten probabilities; this network returns {list(answer.shape)}"
+            )
         name, maps = next(iter(outputs.items()))
         filters = network.get_submodule(name).weight.detach()[:, 0]
         return filters, maps[0, : self.MAPS].relu(), answer.softmax(dim=1)[0].tolist()
@@ -94,7 +100,9 @@ class TrainingFilm(DigitWidget):
             steps = zip(filters, filters[1:])
             self.changes = [100 * ((new - old).norm() / old.norm()).item() for old, new in steps]
             self.measured_on = self.history.measured_on
-            self.curves = {name: values[self.start :] for name, values in self.history.curves.items()}
+            self.curves = {
+                name: values[self.start :] for name, values in self.history.curves.items()
+            }
             self.answers = list(answers)
 
     def still(self):
@@ -103,11 +111,15 @@ class TrainingFilm(DigitWidget):
             return None
         last = len(self._frames) - 1
         chosen = sorted({round(last * share) for share in (0, 0.1, 0.4, 1)})
-        figure, axes = plt.subplots(1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained"
+        )
         filters = self._filters
         for ax, frame in zip(axes[0], chosen):
             sheet = make_grid(filters[frame, :, None], nrow=8, padding=1, pad_value=float("nan"))[0]
-            ax.imshow(sheet.numpy(), cmap="bwr", vmin=-filters.abs().max(), vmax=filters.abs().max())
+            ax.imshow(
+                sheet.numpy(), cmap="bwr", vmin=-filters.abs().max(), vmax=filters.abs().max()
+            )
             answer = torch.tensor(self.answers[frame])
             when = f"after epoch {self.start + frame}" if self.start + frame else "before training"
             ax.set_title(f"{when}:\na {answer.argmax()} ({answer.max():.0%})", fontsize=10)

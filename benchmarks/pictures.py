@@ -1,26 +1,22 @@
-"""The course's own measurements: several seeds of each network, and `NetGAP` without its ingredients.
+"""Pictures of what was measured: several seeds of each network, and `NetGAP` without its ingredients.
 
-They are read from the repository's folder `benchmarks/results`.
+The figures are read from the folder `benchmarks/results`.
 """
 
-import copy
 import json
 import operator
 import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from torch import nn
 
 from utils import show_figure
 
-__all__ = [
-    "get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation", "leave_out",
-]  # fmt: skip
+__all__ = ["get_measurements", "plot_seeds", "plot_accuracy_and_size", "get_ablation"]
 
 # A row this many points below the best is shown as text at the edge: its dots would stretch the axis.
 FAR_BELOW = 2
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def get_measurements():
@@ -74,10 +70,15 @@ def plot_seeds(ours, digits="test", save=None):
         ax.errorbar(mean, height, xerr=spread, fmt="D", color="tab:blue", capsize=5, zorder=2)
         ax.scatter(*points, s=40, color="tab:orange", alpha=0.6, zorder=3)
         ax.text(mean, height + 0.22, text, ha="center", fontsize=10)
-    names = [f"{row['network']}, {row['recipe']} recipe" if row["recipe"] else row["network"] for row in ours]
+    names = [
+        f"{row['network']}, {row['recipe']} recipe" if row["recipe"] else row["network"]
+        for row in ours
+    ]
     sizes = [f"{row['parameters']:,} parameters, {row['epochs']} epochs" for row in ours]
     ax.set_yticks(range(len(ours)), [f"{name}\n{size}" for name, size in zip(names, sizes)])
-    ax.set(xlabel=f"accuracy on {digits} digits after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3))
+    ax.set(
+        xlabel=f"accuracy on {digits} digits after the last epoch (%)", ylim=(-0.5, len(ours) - 0.3)
+    )
     ax.set_title("Every dot is one seed; the diamonds are means, with one standard deviation")
     ax.grid(axis="x", alpha=0.3)
     show_figure(figure, save)
@@ -90,18 +91,27 @@ def plot_accuracy_and_size(ours, published, save=None):
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
     usual = [row for row in ours if not row["recipe"]]
     reached = [_mean_and_spread(row["accuracies"]) for row in usual]
-    ax.plot([row["parameters"] for row in usual], [mean for mean, _ in reached], color="tab:blue", alpha=0.3)
+    ax.plot(
+        [row["parameters"] for row in usual],
+        [mean for mean, _ in reached],
+        color="tab:blue",
+        alpha=0.3,
+    )
     all_sizes = [row["parameters"] for row in [*usual, *published]]
     for row, (mean, spread) in zip(usual, reached):
         ax.errorbar(row["parameters"], mean, yerr=spread, fmt="o", color="tab:blue", capsize=4)
         is_crowded = any(row["parameters"] < size < 1.5 * row["parameters"] for size in all_sizes)
-        side = {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}
+        side = (
+            {"xytext": (-9, 0), "ha": "right"} if is_crowded else {"xytext": (9, 0), "ha": "left"}
+        )
         point, text = (row["parameters"], mean), f"{row['network']}\n{mean:.2f} %"
         ax.annotate(text, point, textcoords="offset points", va="center", weight="bold", **side)
     for kind, marker in zip(sorted({row["kind"] for row in published}), "x+1"):
         rows = [row for row in published if row["kind"] == kind]
         sizes, accuracies = [row["parameters"] for row in rows], [row["accuracy"] for row in rows]
-        ax.scatter(sizes, accuracies, s=70, marker=marker, color="tab:red", label=f"published, {kind}")
+        ax.scatter(
+            sizes, accuracies, s=70, marker=marker, color="tab:red", label=f"published, {kind}"
+        )
     ax.set_xscale("log")
     ticks = [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -111,27 +121,6 @@ def plot_accuracy_and_size(ours, published, save=None):
     ax.legend(loc="lower right")
     ax.grid(alpha=0.3)
     show_figure(figure, save)
-
-
-def leave_out(ingredient, model):
-    """A copy of a `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
-
-    A linear layer replaces average pooling and the 1×1 convolution before it.
-    """
-    model = copy.deepcopy(model)
-    if ingredient == "average pooling":
-        numbers = model.classes.in_channels * model.average.kernel_size**2
-        model.classes, model.average = nn.Flatten(), nn.Linear(numbers, model.classes.out_channels)
-        return model
-    kinds = {"batch norm": nn.BatchNorm2d, "dropout": nn.Dropout}
-    if ingredient not in kinds:
-        choices = "'batch norm', 'dropout' or 'average pooling'"
-        raise ValueError(f"{ingredient!r} cannot be left out: choose {choices}")
-    for block in model.children():
-        for name, layer in block.named_children():
-            if isinstance(layer, kinds[ingredient]):
-                setattr(block, name, nn.Identity())
-    return model
 
 
 def get_ablation():
@@ -144,6 +133,8 @@ def get_ablation():
     rows = {}
     for run in record["runs"]:
         row = {"network": run["variant"], "recipe": "", "epochs": record["recipe"]["epochs"]}
-        row = rows.setdefault(run["variant"], row | {"parameters": run["parameters"], "accuracies": []})
+        row = rows.setdefault(
+            run["variant"], row | {"parameters": run["parameters"], "accuracies": []}
+        )
         row["accuracies"].append(100 * run["correct"] / run["images"])
     return list(rows.values())

@@ -32,10 +32,14 @@ class Widget(anywidget.AnyWidget):
 
     def state(self):
         """The values that the page starts with, ready for JSON: the website has no kernel."""
-        names = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names(sync=True))
+        names = set(self.trait_names(sync=True)) - set(
+            anywidget.AnyWidget.class_trait_names(sync=True)
+        )
         values = {name: getattr(self, name) for name in sorted(names) if not name.startswith("_")}
         return {
-            name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+            name: {"base64": base64.b64encode(value).decode()}
+            if isinstance(value, bytes)
+            else value
             for name, value in values.items()
         }
 
@@ -57,6 +61,8 @@ class DigitWidget(Widget):
     @image.setter
     def image(self, image):
         if not isinstance(image, torch.Tensor) or image.numel() != 28 * 28:
-            raise ValueError("this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture")
+            raise ValueError(
+                "this needs a picture of 28×28 pixels: a digit of a data set, or pad.picture"
+            )
         self._image = as_batch(image.reshape(28, 28))[0]
         self._update_page()

@@ -14,16 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from course.insight import answering_copy
-from course.look import Widget
-from utils import MEAN, STD, load_weights, warp
+from course.widgets.look import Widget
+from utils import MEAN, STD, warp
 
-HERE = Path(__file__).resolve().parents[2]  # the repository
 TINY = 1e-6  # breaks ties in rounding, because sums may differ in their last digits
-
-
-def get_trained(Network):
-    """Return a network of this class, with the trained weights that come with the course."""
-    return load_weights(HERE / "checkpoints" / f"{Network.__name__}.pt", Network())
 
 
 def prepare(drawing):
@@ -41,7 +35,9 @@ def prepare(drawing):
     inked_rows, inked_columns = ((drawing > 0).any(dim=dim).nonzero() for dim in (1, 0))
     if len(inked_rows) == 0:
         return None
-    digit = drawing[inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1]
+    digit = drawing[
+        inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1
+    ]
     scale = 20 / max(*digit.shape, max(drawing.shape) / 5)
     rows, columns = (max(1, round(scale * length)) for length in digit.shape)
     digit = digit[None, None].double()
@@ -55,7 +51,9 @@ def prepare(drawing):
 def find_ink(photo):
     """Turn a photo of a digit on paper, or of chalk on a board, into a drawing: 255 for ink, 0 elsewhere."""
     grey = photo[None, None].float()
-    grey = F.interpolate(grey, scale_factor=min(1, 140 / max(photo.shape)), mode="bilinear", antialias=True)
+    grey = F.interpolate(
+        grey, scale_factor=min(1, 140 / max(photo.shape)), mode="bilinear", antialias=True
+    )
     if grey.median() < 128:
         grey = 255 - grey  # a board: make it paper
     # Fill in what is darker than its surroundings and narrower than 35 pixels. What is left is the paper.
@@ -104,7 +102,9 @@ class DigitPad(Widget):
 
     def __init__(self, model):
         if not isinstance(model, nn.Module):
-            raise TypeError(f"DigitPad needs a network, as in DigitPad(model), not a {type(model).__name__}")
+            raise TypeError(
+                f"DigitPad needs a network, as in DigitPad(model), not a {type(model).__name__}"
+            )
         self._network = answering_copy(model)
         with torch.no_grad():
             shape = list(self._network(torch.zeros(1, 1, 28, 28)).shape)
@@ -117,7 +117,9 @@ class DigitPad(Widget):
     def _answer(self, _, question, buffers):
         """Send the network's answer to the drawing in `question` back to the page."""
         size = question["size"]
-        picture = prepare(torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size))
+        picture = prepare(
+            torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size)
+        )
         self.picture = picture
         if picture is None:
             self.send(question | {"probabilities": None}, [bytes(28 * 28)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import traitlets
 
-from course.look import Widget
+from course.widgets.look import Widget
 
 WEIGHTS = [0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55]  # w1 ... w8 in lesson 6
 
@@ -31,7 +31,9 @@ class BackpropBench(Widget):
     past = traitlets.List(traitlets.Float()).tag(sync=True)  # the error before each step
     has_gradients = traitlets.Bool(False).tag(sync=True)  # whether the page shows them
 
-    def __init__(self, inputs=(0.05, 0.10), weights=WEIGHTS, targets=(0.01, 0.99), learning_rate=1.0):
+    def __init__(
+        self, inputs=(0.05, 0.10), weights=WEIGHTS, targets=(0.01, 0.99), learning_rate=1.0
+    ):
         super().__init__(
             inputs=list(inputs),
             targets=list(targets),
@@ -51,7 +53,9 @@ class BackpropBench(Widget):
     @traitlets.validate("learning_rate")
     def _check_rate(self, proposal):
         if not 0 <= proposal["value"] <= 1000:
-            raise ValueError(f"learning_rate must be a number from 0 to 1000, got {proposal['value']}")
+            raise ValueError(
+                f"learning_rate must be a number from 0 to 1000, got {proposal['value']}"
+            )
         return proposal["value"]
 
     @property

@@ -13,7 +13,7 @@ import torch
 import traitlets
 
 from course.insight import ARGUMENTS, Calls, answering_copy, receptive_fields
-from course.look import DigitWidget
+from course.widgets.look import DigitWidget
 
 KINDS = {  # PyTorch's functions that the lens can explain
     "conv2d": "convolution",
@@ -52,7 +52,9 @@ def trace(model, image):
     pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image, maps)}
     layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
     for function, args, kwargs, _, output in calls.noted:
-        is_step = isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
+        is_step = (
+            isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
+        )
         if not is_step or function in UNCHANGED:
             continue
         before, kind = layers[-1], KINDS.get(function, "")
@@ -74,7 +76,9 @@ def trace(model, image):
             layer["eps"] = values.get("eps", 1e-5)
         if kind in ("convolution", "linear layer", "batch norm"):
             numbers = ("running_mean", "running_var", "weight", "bias")
-            layer |= {name: keep(values.get(name)) for name in numbers if name in ARGUMENTS[function]}
+            layer |= {
+                name: keep(values.get(name)) for name in numbers if name in ARGUMENTS[function]
+            }
         layers.append(layer)
     for layer in layers:
         layer["at"] += sum(part.numel() for part in weights)
