@@ -21,7 +21,7 @@ from torch.utils.data import RandomSampler
 import model as networks
 import utils
 from benchmarks import ablation, accuracy, conventional, records, report, speed, training
-from course import measurements
+from benchmarks import pictures as measurements
 from course.recipes import RECIPES, Recipe
 
 CONDITIONS = {

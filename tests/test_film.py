@@ -11,7 +11,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader
 
 import utils
-from course.checkpoints import kept
+from course.checkpoints import resume
 from course.widgets.film import TrainingFilm
 from model import NetMini
 
@@ -216,7 +216,7 @@ def test_a_training_that_is_continued_from_a_file_shows_its_own_epochs(digits, t
 
     for total in [2, 4]:
         model, history, film = training()
-        for epoch in film.record(kept(history, total, tmp_path / "a.pt")):
+        for epoch in film.record(resume(history, total, tmp_path / "a.pt")):
             nn.init.constant_(model.block1[0].weight, epoch)
             history.add((50.0 + epoch, 1.0), (60.0 + epoch, 0.9))
     assert film.start == 2 and film.curves["test_acc"] == [63.0, 64.0] and len(film.answers) == 3

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from course import measurements
+from benchmarks import pictures as measurements
 from model import NetGAP
 
 

@@ -210,13 +210,13 @@ def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
             picture = re.search(r'<img src="(_static/stills/\S+\.png)" alt="[^"]{20,}">', place)[1]
             assert (copy / picture).read_bytes().startswith(b"\x89PNG")
     for widget, folder in {
-        "pad": "digitpad",
+        "pad": "pad",
         "bench": "bench",
         "lens": "lens",
         "film": "film",
     }.items():
         script = copy / "_static" / "widgets" / f"{widget}.js"
-        assert script.read_bytes() == (HERE / "course" / folder / f"{widget}.js").read_bytes()
+        assert script.read_bytes() == (HERE / "course" / "widgets" / folder / f"{widget}.js").read_bytes()
     assert (
         json.loads((copy / "_static" / "widgets" / "bench.json").read_text())
         == BackpropBench().state()
@@ -226,12 +226,12 @@ def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
     styles = (copy / "_static" / "widgets.css").read_text(encoding="utf-8")
     for name in [
         "look.css",
-        "digitpad/pad.css",
+        "pad/pad.css",
         "bench/bench.css",
         "lens/lens.css",
         "film/film.css",
     ]:
-        assert (HERE / "course" / name).read_text(encoding="utf-8") in styles
+        assert (HERE / "course" / "widgets" / name).read_text(encoding="utf-8") in styles
 
 
 def test_a_widget_gets_its_network_and_a_large_one_waits(copy):

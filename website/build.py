@@ -36,7 +36,6 @@ WIDGETS = {
     "ConvolutionLens": "lens",
     "TrainingFilm": "film",
 }
-SCRIPTS = {"pad": "digitpad"}  # the folder in course/, where it is not the name
 NOTES = {  # below a widget
     "lens": "On this page, the lens shows the network that comes with the course, not the one trained above.",
     "pad": "On this page, the pad starts with <code>NetGAP</code>. The list has <code>Net</code>, too.",
@@ -84,11 +83,11 @@ def copy_widgets(static):
     """Copy the widgets' scripts as they are, their styles in one file, and the values they start with."""
     widgets = static / "widgets"
     widgets.mkdir()
-    styles = [HERE / "course" / "look.css"]
+    folder = HERE / "course" / "widgets"
+    styles = [folder / "look.css"]
     for name in WIDGETS.values():
-        source = HERE / "course" / SCRIPTS.get(name, name)
-        shutil.copy(source / f"{name}.js", widgets)
-        styles.append(source / f"{name}.css")
+        shutil.copy(folder / name / f"{name}.js", widgets)
+        styles.append(folder / name / f"{name}.css")
     (static / "widgets.css").write_text(
         "".join(path.read_text(encoding="utf-8") for path in styles)
     )

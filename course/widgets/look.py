@@ -9,7 +9,7 @@ import torch
 from course.insight import as_batch
 
 HERE = Path(__file__).resolve().parent
-PICTURES = HERE.parent / "Test_Images"
+PICTURES = HERE.parents[1] / "Test_Images"
 
 
 class Widget(anywidget.AnyWidget):

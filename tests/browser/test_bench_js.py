@@ -9,7 +9,7 @@ from helpers import HERE
 
 from course.widgets.bench import BackpropBench
 
-FILES = HERE / "course" / "bench"
+FILES = HERE / "course" / "widgets" / "bench"
 
 
 @pytest.fixture

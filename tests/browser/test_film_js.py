@@ -12,7 +12,7 @@ import utils
 from course.widgets.film import TrainingFilm
 from model import NetMini
 
-FILES = HERE / "course" / "film"
+FILES = HERE / "course" / "widgets" / "film"
 
 
 @pytest.fixture

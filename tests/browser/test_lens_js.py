@@ -16,7 +16,7 @@ from course.checkpoints import get_trained
 from course.widgets.lens import ConvolutionLens, trace
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
-FILES = HERE / "course" / "lens"
+FILES = HERE / "course" / "widgets" / "lens"
 DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
 
 DECODE = "Float32Array.from(new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer))"

@@ -14,7 +14,7 @@ from course.checkpoints import get_trained
 from course.widgets.pad import DigitPad, prepare, recognise
 from model import Net
 
-FILES = HERE / "course" / "digitpad"
+FILES = HERE / "course" / "widgets" / "pad"
 
 
 @pytest.fixture

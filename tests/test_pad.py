@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import utils
-from course import look
+from course.widgets import look
 from course.widgets.bench import BackpropBench
 from course.checkpoints import get_trained
 from course.widgets.pad import DigitPad, find_ink, prepare, recognise
