@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
-# --- Settings: every environment variable of the course is read here --------------------------
+# --- Settings: every environment variable of the course is read here ----------------------------
 
 
 def is_smoke_test():
@@ -77,7 +77,7 @@ def get_device():
 
 device = get_device()
 
-# --- Data: MNIST, or the digits that a package ships where MNIST is unavailable ---------------
+# --- Data: MNIST, or the digits that a package ships where MNIST is unavailable -----------------
 
 MEAN = 0.1307  # of all pixels of the 60,000 training images, scaled to 0 ... 1
 STD = 0.3081
@@ -350,7 +350,7 @@ def write_whole(path, content):
         unfinished.unlink(missing_ok=True)
 
 
-# --- Training and testing ---------------------------------------------------------------------
+# --- Training and testing -----------------------------------------------------------------------
 
 # Material written for the original assignments takes its curves from these four lists.
 train_losses = []
@@ -374,7 +374,10 @@ def train(
     scheduler=None,
     half_precision=True,
 ):
-    """Train for one epoch: return (accuracy in %, mean loss). `scheduler` steps in each batch."""
+    """Train for one epoch; return (accuracy in %, mean loss).
+
+    A scheduler given here takes a step in each batch.
+    """
     check_setup(model, train_loader, criterion, optimizer, scheduler)
     reset_modes()
     model.train()
@@ -396,7 +399,8 @@ def train(
         images += len(data)
         loss_sum += loss.item() * len(data)
         accuracy = 100 * correct / images
-        bar.set_description(f"Train: Loss={loss:0.4f} Batch_id={batch} Accuracy={accuracy:0.2f}")
+        text = f"Train: Loss={loss:0.4f} Batch_id={batch} Accuracy={accuracy:0.2f}"
+        bar.set_description(text)
     return record_epoch(train_acc, train_losses, correct, loss_sum, images)
 
 
@@ -682,7 +686,7 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-# --- Tables, and trained weights --------------------------------------------------------------
+# --- Tables, and trained weights ----------------------------------------------------------------
 
 
 def get_summary(Net, input_size=(1, 28, 28)):
@@ -745,7 +749,7 @@ def read_weights(path):
 
 
 def is_plain_zip(path):
-    """Whether a file is an intact zip archive from its first byte on, in which nothing is packed."""
+    """Whether a file is an intact zip archive from its first byte on, and nothing is packed."""
     if not Path(path).is_file():
         return False
     with open(path, "rb") as file:
@@ -764,7 +768,7 @@ def get_shapes(weights):
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 
-# --- What the network gets wrong --------------------------------------------------------------
+# --- What the network gets wrong ----------------------------------------------------------------
 
 
 def predict(model, device, loader):
@@ -815,7 +819,7 @@ def accuracy_by_digit(matrix):
     return (100 * matrix.diagonal() / matrix.sum(dim=1)).tolist()
 
 
-# --- Pictures: each is shown, and saved as a file if `save` names one -------------------------
+# --- Pictures: each is shown, and saved as a file if `save` names one ---------------------------
 
 
 def show_figure(figure, save=None):

@@ -35,7 +35,7 @@ def as_batch(image):
     return Normalize()(image[0]) if image.dtype == torch.uint8 else image
 
 
-# --- One answer --------------------------------------------------------------------------------
+# --- One answer ---------------------------------------------------------------------------------
 
 
 def show_answer(model, image, title=""):
@@ -69,7 +69,7 @@ def plot_gaps(trainings):
     show_figure(figure)
 
 
-# --- Receptive fields --------------------------------------------------------------------------
+# --- Receptive fields ---------------------------------------------------------------------------
 
 
 @dataclass
@@ -221,7 +221,7 @@ def plot_receptive_fields(model, image, save=None):
     show_figure(figure, save)
 
 
-# --- Filters, maps and heat maps -----------------------------------------------------------------
+# --- Filters, maps and heat maps ----------------------------------------------------------------
 
 
 def _convolutions(model):

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from torch import optim
 from tqdm import tqdm
 
-from utils import check_batch, check_setup, reset_modes, show_figure
+from utils import check_batch, check_labels, check_loss, check_setup, reset_modes, show_figure
 
 __all__ = ["learning_rate_test", "plot_learning_rates"]
 
@@ -34,12 +34,15 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
         rate = lowest * (highest / lowest) ** (len(rates) / (steps - 1))
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        loss = criterion(trial(data), target)
+        prediction = trial(data)
+        check_labels(target, prediction)
+        loss = criterion(prediction, target)
         rates.append(rate)
         losses.append(loss.item())
         has_exploded = not losses[-1] < 2 * losses[0]  # also true for nan
         if len(losses) > 1 and has_exploded:
             break
+        check_loss(loss, len(losses), criterion, prediction)
         loss.backward()
         optimizer.step()
     return rates, losses

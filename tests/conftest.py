@@ -17,7 +17,7 @@ import utils
 
 @pytest.fixture(autouse=True)
 def quiet_surroundings(monkeypatch):
-    """No setting from outside reaches a test, random numbers are the same each time, figures get closed."""
+    """No setting reaches a test from outside, random numbers are equal, figures get closed."""
     for name in ["SMOKE_TEST", "EPOCHS", "DEVICE"]:
         monkeypatch.delenv(name, raising=False)
     torch.manual_seed(0)

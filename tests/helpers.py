@@ -1,4 +1,4 @@
-"""What several test files share: where things are, notebooks as data, small networks and loaders."""
+"""What several test files share: places, notebooks as data, small networks and loaders."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent.parent  # the repository
 LESSONS = ["S5", "S6"]
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
-# --- Notebooks -----------------------------------------------------------------------------------
+# --- Notebooks ----------------------------------------------------------------------------------
 
 
 def read(lesson):
@@ -54,7 +54,7 @@ def results(notebook):
     return {line[0]: line[1:] for line in words if len(line) == 7 and line[5] == "%"}
 
 
-# --- Data, networks, processes -------------------------------------------------------------------
+# --- Data, networks, processes ------------------------------------------------------------------
 
 
 @functools.lru_cache
@@ -100,12 +100,20 @@ def same(a, b):
     return a == b
 
 
+def environment(**settings):
+    """The environment of a process that imports the course, wherever it is started."""
+    return os.environ | {"PYTHONPATH": str(HERE)} | settings
+
+
 def run_python(*arguments, cwd=HERE, **settings):
     """Run Python in a process of its own; return what it printed to stdout."""
-    command = [sys.executable, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(HERE)} | settings
     done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -113,22 +121,11 @@ def run_python(*arguments, cwd=HERE, **settings):
 
 def torchrun(*arguments, **settings):
     """Start a script in two processes that train together."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr=localhost",  # the machine's own name may lead nowhere
-        "--nproc-per-node",
-        "2",
-        *arguments,
-    ]
-    environment = (
-        os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"} | settings
-    )
+    command = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2".split()
+    command.append("--local-addr=localhost")  # the machine's own name may lead nowhere
     return subprocess.Popen(
-        command,
-        env=environment,
+        [*command, *arguments],
+        env=environment(OMP_NUM_THREADS="1", DEVICE="cpu", **settings),
         cwd=HERE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -297,7 +297,7 @@ def test_a_command_can_be_stopped(monkeypatch, name):
         runpy.run_path(str(HERE / "benchmarks" / f"{name}.py"), run_name="__main__")
 
 
-# --- Speed -------------------------------------------------------------------------------------
+# --- Speed --------------------------------------------------------------------------------------
 
 
 def test_the_watch_notes_when_each_batch_is_asked_for():
@@ -442,7 +442,7 @@ def test_every_way_is_measured(way, capsys, monkeypatch):
     assert result["image_gflop"] > 2 * 9 * 10 * 26 * 26 / 1e9
 
 
-# --- What stands in the repository ---------------------------------------------------------------
+# --- What stands in the repository --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*report.NETWORKS, "NetGAP-short"])
@@ -591,7 +591,7 @@ def test_trained_weights_score_what_the_results_say(name, capsys):
     assert abs(reached * 100 - said) <= 1.01
 
 
-# --- What is computed from the results -------------------------------------------------------------
+# --- What is computed from the results ----------------------------------------------------------
 
 
 def test_means_and_spreads():

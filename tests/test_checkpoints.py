@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, files_in, run_python, same
+from helpers import HERE, environment, files_in, run_python, same
 from torch import nn, optim
 from torch.optim import lr_scheduler as L
 from torch.utils.data import DataLoader
@@ -126,7 +126,7 @@ def test_an_epoch_that_is_left_is_not_in_the_file(new, path, tmp_path):
 
 
 def test_an_interrupted_loop_can_be_run_again(new, path, tmp_path):
-    """In a notebook the interrupted loop may still exist, still own the file, and end much later."""
+    """In a notebook the interrupted loop may still exist, own the file, and end much later."""
     whole = new().run(tmp_path / "whole.pt", 2)
     interrupted = resume(new().history, 2, path)
     next(interrupted)
@@ -309,7 +309,7 @@ def test_what_a_killed_process_has_left_behind_goes(new, path, tmp_path):
     assert files_in(tmp_path) == [".a.pt.lock", "a.pt"]
 
 
-# --- Two processes, one file ----------------------------------------------------------------------
+# --- Two processes, one file --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def other_process(path):
     """A process that owns the file."""
     command = [sys.executable, str(HERE / "tests" / "programs" / "owner.py"), str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": HERE}
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(HERE)}, **pipes) as other:
+    with subprocess.Popen(command, env=environment(), **pipes) as other:
         assert other.stdout.readline() == "mine\n"
         yield other
         other.kill()
@@ -341,7 +341,7 @@ def test_the_file_is_given_away_only_by_the_last_loop(new, path):
             [sys.executable, str(program), str(path)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=os.environ | {"PYTHONPATH": str(HERE)},
+            env=environment(),
         )
         return done.returncode == 0
 
@@ -354,7 +354,7 @@ def test_the_file_is_given_away_only_by_the_last_loop(new, path):
     assert is_free()
 
 
-# --- Files that are refused ---------------------------------------------------------------------------
+# --- Files that are refused ---------------------------------------------------------------------
 
 
 class Evil:
@@ -475,7 +475,7 @@ def test_weights_are_loaded_and_belong_to_one_network(new, path):
     assert same(utils.load_weights(path, NetMini()).state_dict(), history.model.state_dict())
 
 
-# --- Another training -----------------------------------------------------------------------------------
+# --- Another training ---------------------------------------------------------------------------
 
 
 def with_seven_classes():

@@ -235,7 +235,7 @@ def test_the_gap_between_training_and_validation_is_drawn(figures):
         assert lines == {"training": curves["train_acc"], "validation": curves["test_acc"]}
 
 
-# --- The pictures show the numbers that PyTorch computes ---
+# --- The pictures show the numbers that PyTorch computes ----------------------------------------
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_one_cycle_of_lesson_6(names, capsys):
     assert history.model is model and history.curves["test_acc"] == [55, 65, 75]
 
 
-# --- The other cells of lesson 5 ----------------------------------------------------------------------------
+# --- The other cells of lesson 5 ----------------------------------------------------------------
 
 
 class Notes:
@@ -329,7 +329,7 @@ def test_the_weights_that_are_loaded_are_those_that_were_saved(names, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), names["model"].parameters()))
 
 
-# --- The other cells of lesson 6 ----------------------------------------------------------------------------
+# --- The other cells of lesson 6 ----------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,92 +1,47 @@
-"""The contract of model.py: the layers, the parameters, the tables, and clear messages for wrong input."""
+"""The contract of model.py: the layers, the parameters, the tables, and what wrong input gets."""
 
+import copy
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from helpers import HERE, run_python, same
+from torch import nn
 
 import model as networks
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
-MODEL_PY = Path(networks.__file__)
-
-# What the table of each network must show: parameters row by row, their sum, and the size of a pass.
-ROWS = {
-    Net: [320, 18496, 73856, 295168, 204850, 510],
-    NetGAP: [
-        160,
-        0,
-        32,
-        4640,
-        0,
-        64,
-        0,
-        264,
-        0,
-        1168,
-        0,
-        32,
-        4640,
-        0,
-        64,
-        264,
-        0,
-        1168,
-        0,
-        4640,
-        0,
-        330,
-        0,
-    ],
-    NetFC: [320, 64, 9248, 64, 0, 0, 264, 16, 6432, 64, 0, 0, 528, 32, 2570],
-    NetMini: [90, 20, 0, 900, 20, 0, 0, 1080, 24, 0, 1188, 22, 0, 1089, 22, 0, 1188, 24, 0, 0, 130],
-    NetMicro: [
-        81,
-        18,
-        0,
-        0,
-        81,
-        117,
-        26,
-        0,
-        117,
-        169,
-        26,
-        0,
-        117,
-        182,
-        28,
-        0,
-        126,
-        196,
-        28,
-        0,
-        0,
-        150,
-    ],
-}
-LAYERS = {
-    Net: "Conv2d " * 4 + "Linear " * 2,
-    NetGAP: "Conv2d ReLU BatchNorm2d Conv2d ReLU BatchNorm2d MaxPool2d Conv2d Dropout "
-    "Conv2d ReLU BatchNorm2d Conv2d ReLU BatchNorm2d Conv2d Dropout "
-    "Conv2d ReLU Conv2d ReLU Conv2d AvgPool2d",
-    NetFC: "Conv2d BatchNorm2d Conv2d BatchNorm2d MaxPool2d Dropout Conv2d BatchNorm2d "
-    "Conv2d BatchNorm2d MaxPool2d Dropout Conv2d BatchNorm2d Linear",
-    NetMini: "Conv2d BatchNorm2d ReLU " * 2
-    + "MaxPool2d "
-    + "Conv2d BatchNorm2d ReLU " * 4
-    + "AvgPool2d Linear",
-    NetMicro: "Conv2d BatchNorm2d ReLU MaxPool2d "
-    + "Conv2d Conv2d BatchNorm2d ReLU " * 4
-    + "AvgPool2d Linear",
+# The rows of each network's table: the layer and its parameters.
+TABLES = {
+    Net: """Conv2d 320, Conv2d 18496, Conv2d 73856, Conv2d 295168, Linear 204850, Linear 510""",
+    NetGAP: """
+        Conv2d 160, ReLU 0, BatchNorm2d 32, Conv2d 4640, ReLU 0, BatchNorm2d 64, MaxPool2d 0,
+        Conv2d 264, Dropout 0,
+        Conv2d 1168, ReLU 0, BatchNorm2d 32, Conv2d 4640, ReLU 0, BatchNorm2d 64,
+        Conv2d 264, Dropout 0,
+        Conv2d 1168, ReLU 0, Conv2d 4640, ReLU 0, Conv2d 330, AvgPool2d 0""",
+    NetFC: """
+        Conv2d 320, BatchNorm2d 64, Conv2d 9248, BatchNorm2d 64, MaxPool2d 0, Dropout 0,
+        Conv2d 264, BatchNorm2d 16, Conv2d 6432, BatchNorm2d 64, MaxPool2d 0, Dropout 0,
+        Conv2d 528, BatchNorm2d 32, Linear 2570""",
+    NetMini: """
+        Conv2d 90, BatchNorm2d 20, ReLU 0, Conv2d 900, BatchNorm2d 20, ReLU 0, MaxPool2d 0,
+        Conv2d 1080, BatchNorm2d 24, ReLU 0, Conv2d 1188, BatchNorm2d 22, ReLU 0,
+        Conv2d 1089, BatchNorm2d 22, ReLU 0, Conv2d 1188, BatchNorm2d 24, ReLU 0,
+        AvgPool2d 0, Linear 130""",
+    NetMicro: """
+        Conv2d 81, BatchNorm2d 18, ReLU 0, MaxPool2d 0,
+        Conv2d 81, Conv2d 117, BatchNorm2d 26, ReLU 0,
+        Conv2d 117, Conv2d 169, BatchNorm2d 26, ReLU 0,
+        Conv2d 117, Conv2d 182, BatchNorm2d 28, ReLU 0,
+        Conv2d 126, Conv2d 196, BatchNorm2d 28, ReLU 0,
+        AvgPool2d 0, Linear 150""",
 }
 TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797, NetMicro: 1_462}
 MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35", NetMicro: "0.26"}
 
-each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
+each_network = pytest.mark.parametrize("Network", TABLES)
 
 
 def table_rows(text):
@@ -105,7 +60,8 @@ def test_number_of_parameters(Network):
 def test_summary_row_for_row(Network, capsys):
     Network().summary()
     printed = capsys.readouterr().out
-    assert table_rows(printed) == list(zip(LAYERS[Network].split(), ROWS[Network]))
+    expected = [row.split() for row in TABLES[Network].split(",")]
+    assert table_rows(printed) == [(layer, int(count)) for layer, count in expected]
     assert f"Total params: {TOTAL[Network]:,}" in printed
     assert f"Forward/backward pass size (MB): {MEGABYTES[Network]}" in printed
 
@@ -113,13 +69,16 @@ def test_summary_row_for_row(Network, capsys):
 @each_network
 def test_summary_changes_nothing(Network):
     network = Network().train()
-    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    before = copy.deepcopy(network.state_dict())
     random_state = torch.get_rng_state()
     network.summary()
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert network.training
-    assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks for module in network.modules())
+    assert network.training and same(network.state_dict(), before)
+
+
+def test_summary_of_another_size_says_what_the_network_needs():
+    with pytest.raises(ValueError, match=r"expected images of shape \[N, 1, 28, 28\]"):
+        NetMini().summary(input_size=(3, 32, 32))
 
 
 @each_network
@@ -158,7 +117,7 @@ def test_a_network_can_memorise_32_digits(Network):
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        torch.nn.functional.nll_loss(network(images), labels).backward()
+        F.nll_loss(network(images), labels).backward()
         optimizer.step()
     assert (network(images).argmax(dim=1) == labels).float().mean() > 0.9
 
@@ -166,58 +125,74 @@ def test_a_network_can_memorise_32_digits(Network):
 def test_average_pooling_is_the_mean_over_the_last_maps():
     network = NetGAP().eval()
     images = torch.randn(4, 1, 28, 28)
-    maps = images
-    for part in [
-        network.block1,
-        network.transition1,
-        network.block2,
-        network.transition2,
-        network.block3,
-    ]:
-        maps = part(maps)
+    maps = network.transition1(network.block1(images))
+    maps = network.block3(network.transition2(network.block2(maps)))
     by_hand = network.classes(maps).mean(dim=(2, 3)).log_softmax(dim=1)
     torch.testing.assert_close(network(images), by_hand)
 
 
 @each_network
+def test_the_fast_layout_changes_only_rounding(Network):
+    """The oracle: the same layers on images in the usual layout."""
+    network = Network().train().double()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0
+    images = torch.randn(8, 1, 28, 28, dtype=torch.float64)
+    assert networks.check_images(images, network).is_contiguous(memory_format=torch.channels_last)
+    fast = network(images)
+    fast.logsumexp(dim=1).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "check_images", lambda images, _: images)
+        usual = network(images)
+    usual.logsumexp(dim=1).sum().backward()
+    torch.testing.assert_close(fast, usual)
+    for ours, parameter in zip(gradients, network.parameters()):
+        torch.testing.assert_close(ours, parameter.grad)
+
+
+IMAGES = torch.zeros(2, 1, 28, 28)
+
+
+@each_network
 @pytest.mark.parametrize(
-    ("images", "error", "given", "expected"),
+    ("images", "given", "expected"),
     [
-        (torch.zeros(2, 1, 32, 32), ValueError, "[2, 1, 32, 32]", "[N, 1, 28, 28]"),
-        (torch.zeros(2, 3, 28, 28), ValueError, "[2, 3, 28, 28]", "[N, 1, 28, 28]"),
-        (torch.zeros(1, 28, 28), ValueError, "[1, 28, 28]", "[N, 1, 28, 28]"),
-        (torch.zeros(2, 784), ValueError, "[2, 784]", "[N, 1, 28, 28]"),
-        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), TypeError, "torch.uint8", "float"),
-        (
-            torch.zeros(2, 1, 28, 28, dtype=torch.float64),
-            TypeError,
-            "torch.float64",
-            "images.float()",
-        ),
-        ([[0.0] * 784], TypeError, "list", "tensor"),
+        (torch.zeros(2, 1, 32, 32), "[2, 1, 32, 32]", "[N, 1, 28, 28]"),
+        (torch.zeros(2, 3, 28, 28), "[2, 3, 28, 28]", "[N, 1, 28, 28]"),
+        (torch.zeros(1, 28, 28), "[1, 28, 28]", "[N, 1, 28, 28]"),
+        (torch.zeros(2, 784), "[2, 784]", "[N, 1, 28, 28]"),
+        (IMAGES.to(torch.uint8), "torch.uint8", "expected normalised float images"),
+        (IMAGES.double(), "torch.float64", "expected torch.float32 images, like the weights"),
+        ([[0.0] * 784], "list", "tensor"),
     ],
 )
-def test_wrong_input_is_explained_in_one_sentence(Network, images, error, given, expected):
-    with pytest.raises(error) as caught:
+def test_wrong_input_is_explained_in_one_sentence(Network, images, given, expected):
+    with pytest.raises((ValueError, TypeError)) as caught:
         Network()(images)
     message = str(caught.value)
     assert given in message and expected in message and "\n" not in message
 
 
+def test_a_network_of_64_bits_wants_images_of_64_bits():
+    network = NetMini().double()
+    with pytest.raises(TypeError, match="expected torch.float64 images, like the weights, got tor"):
+        network(IMAGES)
+    assert network(IMAGES.double()).dtype == torch.float64
+
+
 def test_replicas_have_no_parameters_of_their_own():
     """Those that nn.DataParallel makes, for a machine with several GPUs."""
-    networks.check_images(torch.zeros(2, 1, 28, 28), torch.nn.Module())
+    assert torch.equal(networks.check_images(IMAGES, nn.Module()), IMAGES)
 
 
 @pytest.mark.slow
 def test_model_works_copied_alone_into_an_empty_folder(tmp_path):
-    shutil.copy(MODEL_PY, tmp_path)
-    code = "from model import *; Net().summary(); print(NetGAP()(torch.zeros(1, 1, 28, 28)).shape, nn, F)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "593,200" in done.stdout
+    shutil.copy(HERE / "model.py", tmp_path)
+    code = "from model import *; Net().summary(); print(NetGAP()(torch.zeros(1, 1, 28, 28)), nn, F)"
+    assert "593,200" in run_python("-c", code, cwd=tmp_path, PYTHONPATH="")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

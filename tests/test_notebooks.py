@@ -103,7 +103,7 @@ def test_saved_results_reach_what_the_lessons_promise():
         )
 
 
-# --- Exercises: open ones say so, the solutions are right, and both are the same exercises -----------
+# --- Exercises: open ones say so, the solutions are right, and both are the same exercises ------
 
 
 def headings(notebook):
@@ -154,7 +154,7 @@ def test_solutions_solve_the_exercises_of_the_lesson(lesson):
     assert 5 <= len(solved) == len(tagged(read(lesson), "exercise")) <= 8
 
 
-# --- nbval -------------------------------------------------------------------------------------
+# --- nbval --------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

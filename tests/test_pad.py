@@ -192,7 +192,7 @@ def test_the_network_is_seldom_sure_of_scribbles_and_nearly_always_of_digits(rea
     assert sum(sure > 0.7 for sure in digits) > 0.95 * len(digits)
 
 
-# --- The widget ------------------------------------------------------------------------------------------
+# --- The widget ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

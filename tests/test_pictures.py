@@ -187,7 +187,7 @@ def test_the_courses_own_measurements_are_all_inside_the_axes(figures):
     assert ours and all(left < row["parameters"] < right for row in [*ours, *published])
 
 
-# --- Leaving out an ingredient ---------------------------------------------------------------------
+# --- Leaving out an ingredient ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
     assert output.count("only the first says this") == 1
 
 
-# --- In one process ------------------------------------------------------------------------------
+# --- In one process -----------------------------------------------------------------------------
 
 
 def test_a_process_alone_shares_nothing(monkeypatch, digits, capsys):

@@ -49,7 +49,7 @@ def code_in(text):
     return "\n".join(blocks + re.findall(r"`([^`\n]+)`", rest))
 
 
-# --- Figures -----------------------------------------------------------------------------------
+# --- Figures ------------------------------------------------------------------------------------
 
 
 @each_lesson
@@ -98,7 +98,7 @@ def test_speed_in_one_sentence():
     assert f"both lessons takes {ours} minutes instead of {other}." in text_of("README.md")
 
 
-# --- Pictures and links ------------------------------------------------------------------------
+# --- Pictures and links -------------------------------------------------------------------------
 
 
 def test_pictures_are_written_by_a_notebook_and_those_shown_exist():
@@ -134,7 +134,7 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(path), link
 
 
-# --- Commands and examples ---------------------------------------------------------------------
+# --- Commands and examples ----------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
@@ -210,7 +210,7 @@ def test_a_training_is_kept_in_a_file(digits, tmp_path, monkeypatch, capsys):
     assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), model.parameters()))
 
 
-# --- Settings and messages ---------------------------------------------------------------------
+# --- Settings and messages ----------------------------------------------------------------------
 
 
 def settings():

@@ -220,7 +220,7 @@ def test_both_lessons_run_unless_one_is_named(tmp_path, monkeypatch, capsys, mai
     assert run == ["S5", "S6", "S6"]
 
 
-# --- What goes wrong on the way ----------------------------------------------------------------
+# --- What goes wrong on the way -----------------------------------------------------------------
 
 ROW = {"network": "Net", "parameters": 1, "epochs": 1, "data": "MNIST", "accuracy": 9, "seconds": 1}
 RUN = """

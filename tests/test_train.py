@@ -68,7 +68,7 @@ def test_recipes_reach_what_trains(name):
 
 
 def test_the_plain_recipe_is_lesson_5s():
-    """Plain momentum, a tenth of the learning rate after three quarters, the lesson's own variations."""
+    """Plain momentum, a tenth of the rate after three quarters, the lesson's own variations."""
     recipe = replace(PLAIN, peak=0.5)
     optimizer = recipe.optimizer(build("Net-plain", recipe))
     (group,) = optimizer.param_groups
@@ -152,9 +152,7 @@ def test_seeds_make_a_difference_and_repeat_themselves(command, tmp_path):
 
 def test_a_checkpoint_belongs_to_one_seed_and_one_recipe(command, monkeypatch):
     command("--epochs", "1", "--seed", "1")
-    with pytest.raises(
-        SystemExit, match="run with the settings seed 1, .* instead of seed 2, "
-    ):
+    with pytest.raises(SystemExit, match="run with the settings seed 1, .* instead of seed 2, "):
         command("--epochs", "1", "--seed", "2")
     monkeypatch.setitem(train.RECIPES, "NetMini", replace(train.RECIPES["NetMini"], degrees=40))
     with pytest.raises(
@@ -240,7 +238,7 @@ def test_each_process_draws_its_own_variations(monkeypatch):
     assert len(set(drawn)) == 6
 
 
-# --- Under torchrun --------------------------------------------------------------------------------
+# --- Under torchrun -----------------------------------------------------------------------------
 
 
 def workers(pid):

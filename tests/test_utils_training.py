@@ -43,7 +43,7 @@ def predict(batches, criterion=None, model=None):
     return utils.predict(model or Linear(), "cpu", batches)
 
 
-# --- Settings ----------------------------------------------------------------------------------
+# --- Settings -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_the_root_is_the_argument_else_the_environments_else_data(monkeypatch):
     assert utils.get_root("other") == "other"
 
 
-# --- Counting ----------------------------------------------------------------------------------
+# --- Counting -----------------------------------------------------------------------------------
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -170,7 +170,7 @@ def test_averages_are_over_digits_however_they_are_batched(size, batch_size, see
     assert matrix.sum() == size and 100 * matrix.trace() / size == pytest.approx(whole[0])
 
 
-# --- train and test ----------------------------------------------------------------------------
+# --- train and test -----------------------------------------------------------------------------
 
 
 def test_training_is_plain_gradient_descent():
@@ -358,7 +358,7 @@ def test_the_curves_of_the_original_assignments_grow(monkeypatch):
     assert (utils.test_acc, utils.test_losses) == ([tested[0]], [tested[1]])
 
 
-# --- Half precision ----------------------------------------------------------------------------
+# --- Half precision -----------------------------------------------------------------------------
 
 
 def processor_with(monkeypatch, **capabilities):
@@ -428,7 +428,7 @@ def test_half_precision_learns_like_full_precision(monkeypatch):
     assert F.cosine_similarity(*steps, dim=0) > 0.999
 
 
-# --- The history of a training --------------------------------------------------------------------
+# --- The history of a training ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -599,7 +599,7 @@ def test_two_hundred_epochs_need_no_more_memory_than_forty(digits):
     assert occupied[200] - occupied[40] < 20
 
 
-# --- Wrong input -------------------------------------------------------------------------------
+# --- Wrong input --------------------------------------------------------------------------------
 
 
 class Twice(Linear):

@@ -216,7 +216,10 @@ def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
         "film": "film",
     }.items():
         script = copy / "_static" / "widgets" / f"{widget}.js"
-        assert script.read_bytes() == (HERE / "course" / "widgets" / folder / f"{widget}.js").read_bytes()
+        assert (
+            script.read_bytes()
+            == (HERE / "course" / "widgets" / folder / f"{widget}.js").read_bytes()
+        )
     assert (
         json.loads((copy / "_static" / "widgets" / "bench.json").read_text())
         == BackpropBench().state()

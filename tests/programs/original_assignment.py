@@ -20,7 +20,7 @@ model = Net().to(device)
 optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=15, gamma=0.1)
 criterion = nn.CrossEntropyLoss()
-for epoch in range(1, 3):
+for _ in range(2):
     train_acc_val, train_loss = train(model, device, train_loader, optimizer, criterion)
     test_acc_val, test_loss = test(model, device, test_loader, F.nll_loss)
     train_acc.append(train_acc_val)

@@ -1,4 +1,4 @@
-# Started by torchrun in several processes: trains together, then alone, and writes down both results.
+# Started by torchrun in several processes: trains together, then alone, and writes both results.
 import json
 import sys
 
