@@ -49,20 +49,13 @@ def shift_in_place(image):
     return image.copy_(shift(image))
 
 
-def step(model, optimizer, images, labels, sign=1):
-    optimizer.zero_grad()
-    (sign * F.cross_entropy(model(images), labels)).backward()
-    optimizer.step()
-
-
-def step_on_probabilities(model, optimizer, images, labels):
-    optimizer.zero_grad()
-    F.cross_entropy(model(images).softmax(dim=1), labels).backward()
-    optimizer.step()
-
-
-def step_without_zero_grad(model, optimizer, images, labels):
-    F.cross_entropy(model(images), labels).backward()
+def step(model, optimizer, images, labels, clear=True, sign=1, dim=None):
+    if clear:
+        optimizer.zero_grad()
+    scores = model(images)
+    if dim is not None:
+        scores = scores.softmax(dim)
+    (sign * F.cross_entropy(scores, labels)).backward()
     optimizer.step()
 
 
@@ -257,8 +250,8 @@ WRONG = {
         (lambda: 0, "stopped with TypeError"),
     ],
     check_step: [
-        (step_on_probabilities, "computes softmax itself"),
-        (step_without_zero_grad, "repeats the gradients of the first"),
+        (lambda *parts: step(*parts, dim=1), "computes softmax itself"),
+        (lambda *parts: step(*parts, clear=False), "repeats the gradients of the first"),
         (step_that_clears_too_late, "the weights do not change"),
         (lambda *parts: step(*parts, sign=-1), "other weights than gradient descent"),
     ],
