@@ -164,17 +164,20 @@ def find_tensors(value):
 def receptive_fields(model):
     """A `Layer` for each layer of the network, in the order in which they run."""
     image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
-    calls = trace_calls(evaluation_copy(model), image)
-    return [call.layer for call in calls if call.layer and call.function in ARGUMENTS]
+    layers = []
+    for call in trace_calls(evaluation_copy(model), image):
+        if call.layer is not None and call.function in ARGUMENTS:
+            layers.append(call.layer)
+    return layers
 
 
 def trace_calls(network, image):
-    """The calls of a forward pass, each with its layer."""
+    """The calls of a forward pass, in order, each with its layer."""
     with torch.no_grad(), CallRecorder() as recorder:
         network(image)
     names = {id(weight): name.rpartition(".")[0] for name, weight in network.named_parameters()}
     pixels = Layer("image", IMAGE_SIZE, 1, 1, padding=0, jump=1, field=1, start=0, parameters=0)
-    layers = {id(image): pixels}  # the layer of each tensor
+    layers = {id(image): pixels}  # the layer of each tensor that depends on the image
     pools = 0
     for call in recorder.calls:
         tensors = call.input_tensors()

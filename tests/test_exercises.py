@@ -177,6 +177,10 @@ def fails(*_):
     return numbers[2]
 
 
+def fails_in_two_lines(image):
+    raise ValueError("one\n  two")
+
+
 # --- The tables: answers for each check; a dictionary holds named answers -------------------------
 
 RIGHT = {
@@ -248,6 +252,7 @@ WRONG = {
         (lambda image: image.view(3), "with RuntimeError"),
         (lambda image: F.interpolate(image, 3), "lambda image: F.interpolate(image, 3)"),
         (lambda: 0, "stopped with TypeError"),
+        (fails_in_two_lines, "with ValueError: one two"),
     ],
     check_step: [
         (lambda *parts: step(*parts, dim=1), "computes softmax itself"),

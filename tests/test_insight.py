@@ -30,7 +30,7 @@ class Brightness(nn.Module):
 
 
 class Functional(nn.Module):
-    """Convolutions and pooling as function calls, with defaults, positions and names."""
+    """Layers as function calls, with defaults, positions and names; one prepares weights."""
 
     def __init__(self):
         super().__init__()
@@ -38,11 +38,11 @@ class Functional(nn.Module):
         self.second = nn.Parameter(torch.rand(5, 3, 2, 2))
 
     def forward(self, x):
-        x = F.conv2d(x, self.first)
+        x = F.conv2d(x, F.avg_pool2d(self.first, 1))
         x = torch.max_pool2d(x, 3, 2, 1)
         x = F.avg_pool2d(x, 3, 2, 1)
         x = F.conv2d(x, self.second, stride=(2, 2))
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return F.avg_pool2d(x, 3).flatten(1)
 
 
 class Branches(nn.Module):
@@ -92,12 +92,14 @@ BY_HAND = {  # for each layer: its name, size, kernel, stride, jump, field and s
     ),
     "dilated pooling": (nn.MaxPool2d(2, stride=1, dilation=3), "pool1 25 2 1 1 4 0"),
     "batch norm without weights": (
-        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2)),
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.AdaptiveAvgPool2d(13)
+        ),
         "0 26 3 1 1 3 0, batch norm 26 1 1 1 3 0, pool1 13 2 2 2 4 0",
     ),
     "function calls": (
         Functional(),
-        " 26 3 1 1 3 0, pool1 13 3 2 2 5 -1, pool2 7 3 2 4 9 -3,  3 2 2 8 13 -3, "
+        "conv2d 26 3 1 1 3 0, pool1 13 3 2 2 5 -1, pool2 7 3 2 4 9 -3,  3 2 2 8 13 -3, "
         "pool3 1 3 3 24 29 -3",
     ),
     "a sum of branches": (Branches("add"), BRANCHES),
@@ -351,7 +353,7 @@ def test_heat_maps_have_the_answers_in_their_titles(figures):
     assert all(torch.equal(shown(ax), SQUARE[0]) and not ax.axison for ax in axes)
     heat = shown(axes[2], layer=1)
     assert torch.equal(heat, insight.heat_map(Brightness(), SQUARE, 1))
-    assert axes[2].images[1].get_clim() == (0, 1)
+    assert all(ax.images[1].get_clim() == (0, 1) for ax in axes[1:])
 
 
 def test_pictures_of_networks_with_a_single_layer(figures):

@@ -98,6 +98,13 @@ def test_a_heavy_head_with_a_long_tail_stays_in_the_picture(turns):
     assert picture.any(dim=1).sum() == 20 and picture[-1].any(), "all of it, moved to the edge"
 
 
+def test_a_drawing_that_touches_three_edges_is_no_photo():
+    drawing = torch.zeros(140, 140, dtype=torch.uint8)
+    drawing[:, :130] = 200
+    picture = prepare(drawing)
+    assert picture.any(dim=1).sum() == 20 and picture.any(dim=0).sum() == 19
+
+
 @quick
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_any_drawing_gets_an_answer(rows, columns, seed, share):
