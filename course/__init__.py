@@ -1,4 +1,4 @@
-"""The rest of the course's code: a module for each thing that a learner would name."""
+"""What the lessons use beside utils.py and model.py: a module for each of their subjects."""
 
 import importlib.util
 import subprocess
@@ -11,9 +11,9 @@ SMALL_PACKAGES = ["torchsummary", "mlxtend", "anywidget", "psygnal", "xlsxwriter
 def install_missing():
     """Install the small packages that the lessons need and that Colab or Kaggle lack."""
     missing = [name for name in SMALL_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
-        if subprocess.run(command).returncode:
-            raise ImportError(
-                f"the lessons need more packages: run `pip install {' '.join(missing)}`"
-            )
+    if not missing:
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
+    if subprocess.run(command).returncode != 0:
+        packages = " ".join(missing)
+        raise ImportError(f"the lessons need more packages: run `pip install {packages}`")

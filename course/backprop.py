@@ -9,45 +9,60 @@ from utils import show_figure
 __all__ = ["draw_network", "plot_errors"]
 
 
+NODES = {  # where each one stands
+    "i1": (0, 0),
+    "i2": (0, -1),
+    "h1": (1, 0),
+    "h2": (1, -1),
+    "o1": (2, 0),
+    "o2": (2, -1),
+}
+CONNECTIONS = [  # of w1, w2, ..., w8: from which node to which
+    ("i1", "h1"),
+    ("i2", "h1"),
+    ("i1", "h2"),
+    ("i2", "h2"),
+    ("h1", "o1"),
+    ("h2", "o1"),
+    ("h1", "o2"),
+    ("h2", "o2"),
+]
+COLOURS = {"i": "tab:blue", "h": "tab:green", "o": "tab:orange"}
+
+
 def draw_network(inputs, weights, targets, save=None):
     """The 2-2-2 network of lesson 6: its nodes, and every weight on its connection."""
-    columns = [
-        (0, [f"i{n}\n{value:.2f}" for n, value in enumerate(inputs, 1)], "tab:blue"),
-        (1, ["h1", "h2"], "tab:green"),
-        (2, ["o1", "o2"], "tab:orange"),
-    ]
     figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-    for n, weight in enumerate(weights):  # w1 w2 lead to h1, w3 w4 to h2, w5 w6 to o1, w7 w8 to o2
-        x, start, end = n // 4, -(n % 2), -(n % 4 // 2)
-        ax.plot([x, x + 1], [start, end], color="grey", zorder=1)
-        near = 0.3  # of the way, where no two labels meet
-        label = f"w{n + 1} = {weight:.2f}"
-        height = start + near * (end - start)
-        ax.text(
-            x + near, height, label, ha="center", va="center", fontsize=10, backgroundcolor="white"
-        )
-    for x, names, colour in columns:
-        for n, name in enumerate(names):
-            ax.scatter(x, -n, s=2200, color=colour, edgecolors="black", zorder=2)
-            ax.text(x, -n, name, ha="center", va="center", color="white", weight="bold", zorder=3)
-    for n, target in enumerate(targets):
-        ax.text(2.2, -n, f"target t{n + 1} = {target:.2f}", va="center")
+    for number, (start, end) in enumerate(CONNECTIONS):
+        draw_connection(ax, NODES[start], NODES[end], f"w{number + 1} = {weights[number]:.2f}")
+    values = {"i1": inputs[0], "i2": inputs[1]}
+    for name, (x, y) in NODES.items():
+        label = f"{name}\n{values[name]:.2f}" if name in values else name
+        ax.scatter(x, y, s=2200, color=COLOURS[name[0]], edgecolors="black", zorder=2)
+        ax.text(x, y, label, ha="center", va="center", color="white", weight="bold", zorder=3)
+    for number, target in enumerate(targets):
+        ax.text(2.2, -number, f"target t{number + 1} = {target:.2f}", va="center")
     ax.set(xlim=(-0.3, 2.8), ylim=(-1.4, 0.4))
     ax.axis("off")
     show_figure(figure, save)
 
 
+def draw_connection(ax, start, end, label):
+    """A line between two nodes, with a label after 30 % of the way, where no two labels meet."""
+    x1, y1 = start
+    x2, y2 = end
+    ax.plot([x1, x2], [y1, y2], color="grey", zorder=1)
+    x = x1 + 0.3 * (x2 - x1)
+    y = y1 + 0.3 * (y2 - y1)
+    ax.text(x, y, label, ha="center", va="center", fontsize=10, backgroundcolor="white")
+
+
 def plot_errors(errors_by_rate, save=None):
     """The error against the steps, a panel for each learning rate."""
     rows = math.ceil(len(errors_by_rate) / 3)
+    size = (11, 3.2 * rows)
     figure, axes = plt.subplots(
-        rows,
-        3,
-        figsize=(11, 3.2 * rows),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        rows, 3, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for ax, (rate, errors) in zip(axes.flat, errors_by_rate.items()):
         ax.plot(errors, color="tab:red")

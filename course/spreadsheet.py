@@ -1,14 +1,15 @@
-"""Lesson 6, part 1, as a spreadsheet: a row for each step, with live formulas in the lesson's notation."""
+"""Lesson 6, part 1, as a spreadsheet: a row for each step, computed by formulas."""
 
 import io
 import math
 import re
 
 import xlsxwriter
+from xlsxwriter.utility import xl_rowcol_to_cell
 
 from course.files import replacing
 
-# What a row computes from its weights, in the order of the columns. `i1` and `t1` are yellow cells above.
+# What a row computes from its weights, in the order of the columns.
 SUMS = {"h1": "w1*i1+w2*i2", "h2": "w3*i1+w4*i2"}
 HIDDEN = {"a_h1": "1/(1+EXP(-h1))", "a_h2": "1/(1+EXP(-h2))"}
 OUTPUTS = {
@@ -31,59 +32,32 @@ GRADIENTS = {
     "dE_dw8": "(a_o2-t2)*a_o2*(1-a_o2)*a_h2",
 }
 FORMULAS = SUMS | HIDDEN | OUTPUTS | ERRORS | GRADIENTS
-WEIGHTS = [f"w{n}" for n in range(1, 9)]
+WEIGHTS = ["w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"]
+# The weights of the next row, from the numbers of the row before.
+DESCENT = {name: f"{name}-learning_rate*dE_d{name}" for name in WEIGHTS}
 COLUMNS = ["step", *WEIGHTS, *FORMULAS]
-SETTINGS = ["i1", "i2", "t1", "t2", "learning rate"]
-TOP = 22  # the row of the column names, counted from 0 as XlsxWriter does; the chart stands above
+SETTINGS = ["i1", "i2", "t1", "t2", "learning_rate"]
+
+# Rows and columns are counted from 0, as XlsxWriter does.
+FIRST_SETTING = 3  # the row of i1
+HEADINGS = 22  # the row of the column names; the chart stands above
 
 
 def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
-    """Write some steps of gradient descent to an Excel file, in which changing a yellow cell changes all."""
-    if not 1 <= steps <= 10_000 or len(weights) != 8 or len(inputs) != 2 or len(targets) != 2:
+    """Write steps of gradient descent to an Excel file. Changing a yellow cell changes the rest."""
+    has_right_sizes = len(inputs) == 2 and len(weights) == 8 and len(targets) == 2
+    if not has_right_sizes or not 1 <= steps <= 10_000:
         raise ValueError(
             "the spreadsheet needs two inputs, eight weights, two targets, and 1 to 10,000 steps"
         )
+    values = dict(zip(SETTINGS, [*inputs, *targets, learning_rate]))
+    values |= dict(zip(WEIGHTS, weights))
     file = io.BytesIO()
     book = xlsxwriter.Workbook(file)
     sheet = book.add_worksheet("Backpropagation")
-    bold, title = book.add_format({"bold": True}), book.add_format({"bold": True, "font_size": 14})
-    number = book.add_format({"num_format": "0.000000"})
-    yellow = book.add_format({"bg_color": "#FFF2A8", "border": 1})
-    names = book.add_format({"bold": True, "bottom": 1, "align": "right"})
-    sheet.write(
-        0,
-        0,
-        "Backpropagation by hand: a network of two inputs, two hidden neurons and two outputs",
-        title,
-    )
-    sheet.write(
-        1, 0, "Change a yellow cell, and all else follows. Click on a number to see its formula."
-    )
-    for row, (name, value) in enumerate(zip(SETTINGS, [*inputs, *targets, learning_rate]), 3):
-        sheet.write(row, 0, name, bold)
-        sheet.write(row, 2, value, yellow)
-    for column, name in enumerate(COLUMNS):
-        sheet.write(TOP, column, name.replace("dE_d", "∂E/∂"), names)
-    values = dict(zip(WEIGHTS, weights)) | dict(zip(SETTINGS, [*inputs, *targets, learning_rate]))
-    for step in range(steps + 1):
-        row = TOP + 1 + step
-        sheet.write(row, 0, step)
-        if step == 0:
-            for name in WEIGHTS:
-                sheet.write(row, COLUMNS.index(name), values[name], yellow)
-        else:
-            values |= {w: values[w] - learning_rate * values[f"dE_d{w}"] for w in WEIGHTS}
-            for w in WEIGHTS:
-                formula = (
-                    f"={_cell(w, row - 1)}-{_cell('learning rate')}*{_cell(f'dE_d{w}', row - 1)}"
-                )
-                sheet.write_formula(row, COLUMNS.index(w), formula, number, values[w])
-        for name, formula in FORMULAS.items():
-            values[name] = _evaluate(formula, values)
-            sheet.write_formula(
-                row, COLUMNS.index(name), _in_cells(formula, row), number, values[name]
-            )
-    _add_chart(book, sheet, steps)
+    write_head(book, sheet, values)
+    write_steps(book, sheet, values, steps)
+    add_chart(book, sheet, steps)
     sheet.set_column(1, len(COLUMNS), 10)
     sheet.set_landscape()  # printed, all columns fit on a page
     sheet.fit_to_pages(1, 0)
@@ -95,32 +69,84 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
         print(f"The spreadsheet could not be saved as {path}: {error.strerror}.")
 
 
-def _cell(name, row=None):
-    """The cell of a setting, or of a number in a row, as Excel writes it."""
-    if name in SETTINGS:
-        return xlsxwriter.utility.xl_rowcol_to_cell(
-            3 + SETTINGS.index(name), 2, row_abs=True, col_abs=True
-        )
-    return xlsxwriter.utility.xl_rowcol_to_cell(row, COLUMNS.index(name))
+def write_head(book, sheet, values):
+    """The title, the settings in yellow cells, and the headings of the columns."""
+    bold = book.add_format({"bold": True})
+    large = book.add_format({"bold": True, "font_size": 14})
+    heading = book.add_format({"bold": True, "bottom": 1, "align": "right"})
+    yellow = add_yellow(book)
+    title = "Backpropagation by hand: a network of two inputs, two hidden neurons and two outputs"
+    hint = "Change a yellow cell, and all else follows. Click on a number to see its formula."
+    sheet.write(0, 0, title, large)
+    sheet.write(1, 0, hint)
+    for row, name in enumerate(SETTINGS, FIRST_SETTING):
+        sheet.write(row, 0, name.replace("_", " "), bold)
+        sheet.write(row, 2, values[name], yellow)
+    for column, name in enumerate(COLUMNS):
+        sheet.write(HEADINGS, column, name.replace("dE_d", "∂E/∂"), heading)
 
 
-def _in_cells(formula, row):
-    """The formula as Excel needs it: with cells of this row, and yellow cells, in place of names."""
-    return "=" + re.sub(r"[a-z_]*[a-zE]\d", lambda name: _cell(name[0], row), formula)
+def write_steps(book, sheet, values, steps):
+    """A row for each step: the formulas, each with its value, which previews show."""
+    yellow = add_yellow(book)
+    six_decimals = book.add_format({"num_format": "0.000000"})
+
+    def write_formulas(row, formulas, cells):
+        for name, formula in formulas.items():
+            values[name] = evaluate(formula, values)
+            column = COLUMNS.index(name)
+            sheet.write_formula(row, column, to_excel(formula, cells), six_decimals, values[name])
+
+    for step in range(steps + 1):
+        row = HEADINGS + 1 + step
+        sheet.write(row, 0, step)
+        if step == 0:
+            for name in WEIGHTS:
+                sheet.write(row, COLUMNS.index(name), values[name], yellow)
+        else:
+            write_formulas(row, DESCENT, cells=cells_of(row - 1))
+        write_formulas(row, FORMULAS, cells=cells_of(row))
 
 
-def _evaluate(formula, values):
-    """What Excel will compute, stored beside the formula so that previews show it."""
+def cells_of(row):
+    """The cell of each name, as Excel writes it: of the settings, and of the numbers in a row."""
+    cells = {}
+    for setting_row, name in enumerate(SETTINGS, FIRST_SETTING):
+        cells[name] = xl_rowcol_to_cell(setting_row, 2, row_abs=True, col_abs=True)
+    for column, name in enumerate(COLUMNS):
+        cells[name] = xl_rowcol_to_cell(row, column)
+    return cells
+
+
+def to_excel(formula, cells):
+    """A formula with cells in place of names."""
+    return "=" + re.sub(r"\w+", lambda word: cells.get(word[0], word[0]), formula)
+
+
+def evaluate(formula, values):
+    """The value that Excel will compute."""
     return eval(formula.replace("^", "**"), {"EXP": math.exp}, values)
 
 
-def _add_chart(book, sheet, steps):
+def add_yellow(book):
+    return book.add_format({"bg_color": "#FFF2A8", "border": 1})
+
+
+def add_chart(book, sheet, steps):
+    """Draw the error after each step, between the settings and the rows."""
     chart = book.add_chart({"type": "scatter", "subtype": "straight"})
-    rows = TOP + 1, TOP + 1 + steps
-    column = COLUMNS.index("E")
-    place = {"categories": 0, "values": column}
-    series = {key: [sheet.name, rows[0], where, rows[1], where] for key, where in place.items()}
-    chart.add_series(series | {"name": "E", "line": {"color": "#D62728", "width": 2}})
+    first = HEADINGS + 1
+    last = first + steps
+    step_column = COLUMNS.index("step")
+    error_column = COLUMNS.index("E")
+    chart.add_series(
+        {
+            "name": "E",
+            "categories": [sheet.name, first, step_column, last, step_column],
+            "values": [sheet.name, first, error_column, last, error_column],
+            "line": {"color": "#D62728", "width": 2},
+        }
+    )
     chart.set_title({"name": "The error after each step", "name_font": {"size": 12}})
     chart.set_x_axis({"name": "step", "min": 0, "max": steps})
     chart.set_y_axis({"name": "E", "min": 0})

@@ -17,37 +17,10 @@ def test_it_knows_the_error_and_the_gradients_of_its_weights():
     assert bench.error > 0.2426 and bench.start[4] == 0.40, "Rewind still leads to the start"
 
 
-def test_it_takes_the_lessons_variables():
-    bench = BackpropBench([0.9, 0.1], [0.5] * 8, [1, 0], learning_rate=0.2)
-    assert (bench.inputs, bench.weights, bench.targets) == ([0.9, 0.1], [0.5] * 8, [1, 0])
-    assert bench.learning_rate == 0.2 and bench.past == [] and not bench.has_gradients
-    assert [BackpropBench(learning_rate=rate).learning_rate for rate in (0, 1000)] == [0, 1000]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"weights": [0.1] * 7}, "weights must be 8 numbers"),
-        ({"inputs": [0.1]}, "inputs must be 2 numbers"),
-        ({"targets": [0.1, float("nan")]}, "targets must be 2 numbers"),
-        ({"inputs": [-2e6, 0.1]}, "inputs must be 2 numbers"),
-        ({"inputs": [0.1, 2e6]}, "inputs must be 2 numbers"),
-        ({"learning_rate": 1001}, "learning_rate must be a number from 0 to 1000"),
-        ({"learning_rate": -1}, "learning_rate must be a number from 0 to 1000"),
-    ],
-)
-def test_wrong_numbers_are_refused(wrong, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        BackpropBench(**wrong)
-    bench = BackpropBench()
-    with pytest.raises(ValueError, match=sentence):
-        setattr(bench, *next(iter(wrong.items())))
-    assert bench.weights == BackpropBench().weights and bench.learning_rate == 1.0
-
-
-def test_its_page_and_the_website_start_with_its_numbers():
+def test_its_page_and_the_website_start_with_the_lessons_variables():
     weights = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    assert BackpropBench([0.9, 0.1], weights, [1, 0], learning_rate=0.2).state() == {
+    bench = BackpropBench([0.9, 0.1], weights, [1, 0], learning_rate=0.2)
+    assert bench.state() == {
         "inputs": [0.9, 0.1],
         "targets": [1.0, 0.0],
         "weights": weights,
@@ -56,3 +29,30 @@ def test_its_page_and_the_website_start_with_its_numbers():
         "past": [],
         "has_gradients": False,
     }
+
+
+@pytest.mark.parametrize("rate", [0, 1000])
+def test_the_learning_rate_may_be_from_0_to_1000(rate):
+    assert BackpropBench(learning_rate=rate).learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("weights", [0.1] * 7, "weights must be 8 numbers"),
+        ("inputs", [0.1], "inputs must be 2 numbers"),
+        ("targets", [0.1, float("nan")], "targets must be 2 numbers"),
+        ("inputs", [-2e6, 0.1], "inputs must be 2 numbers"),
+        ("inputs", [0.1, 2e6], "inputs must be 2 numbers"),
+        ("learning_rate", 1001, "learning_rate must be a number from 0 to 1000"),
+        ("learning_rate", -1, "learning_rate must be a number from 0 to 1000"),
+    ],
+)
+def test_wrong_numbers_are_refused(name, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        BackpropBench(**{name: value})
+    bench = BackpropBench()
+    before = getattr(bench, name)
+    with pytest.raises(ValueError, match=sentence):
+        setattr(bench, name, value)
+    assert getattr(bench, name) == before

@@ -1,30 +1,30 @@
 """course/files.py: a file is replaced as a whole, or not at all."""
 
 import os
+import sys
 
 import pytest
 from helpers import files_in
 
-from course import files
-from course.files import owning, replacing, write_text
+from course.files import replacing, write_text
 
 
 def test_a_text_is_written_with_its_folder(tmp_path):
-    write_text(tmp_path / "new" / "ü.txt", "één\n")
-    write_text(tmp_path / "new" / "ü.txt", "zwei\n")
-    assert (tmp_path / "new" / "ü.txt").read_bytes() == b"zwei\n" and files_in(tmp_path) == [
-        "ü.txt"
-    ]
+    path = tmp_path / "new" / "ü.txt"
+    write_text(path, "één\n")
+    write_text(path, "zwei\n")
+    assert path.read_bytes() == b"zwei\n"
+    assert files_in(tmp_path) == ["ü.txt"]
 
 
-@pytest.mark.parametrize("interruption", [OSError("no space"), KeyboardInterrupt()])
+@pytest.mark.parametrize("interruption", [OSError("no space"), KeyboardInterrupt()], ids=repr)
 def test_an_interruption_leaves_the_old_file(tmp_path, interruption):
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(type(interruption)):
-        with replacing(tmp_path / "a") as file:
-            file.write(b"half")
-            raise interruption
-    assert (tmp_path / "a").read_bytes() == b"old" and files_in(tmp_path) == ["a"]
+    with pytest.raises(type(interruption)), replacing(tmp_path / "a") as file:
+        file.write(b"half")
+        raise interruption
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert files_in(tmp_path) == ["a"]
 
 
 def test_two_processes_that_write_at_once_do_not_mix(tmp_path, monkeypatch):
@@ -35,19 +35,16 @@ def test_two_processes_that_write_at_once_do_not_mix(tmp_path, monkeypatch):
         with replacing(tmp_path / "a") as other:
             other.write(b"the second, longer")
         assert (tmp_path / "a").read_bytes() == b"the second, longer"
-    assert (tmp_path / "a").read_bytes() == b"the first" and files_in(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"the first"
+    assert files_in(tmp_path) == ["a"]
 
 
-def test_a_file_is_owned_however_its_path_is_written(tmp_path, monkeypatch):
-    """Within one process a second block is welcome; a lock file that somebody has deleted is no error."""
-    monkeypatch.chdir(tmp_path)
-    with owning("new/folder/a"), owning(tmp_path / "new" / "folder" / "a"):
-        assert files_in(tmp_path) == [".a.lock"]
-        os.remove("new/folder/.a.lock")
-
-
-def test_where_files_cannot_be_locked_nothing_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "fcntl", None)  # as on Windows
-    with owning(tmp_path / "a"):
-        write_text(tmp_path / "a", "mine")
-    assert (tmp_path / "a").read_text() == "mine"
+@pytest.mark.skipif(sys.platform == "win32", reason="has other rights and links")
+def test_a_link_stays_a_link_and_permissions_stay(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "a").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""What `insight` says about a network is true: checked against gradients and by hand."""
+"""What `insight` says about a network is true: checked by hand, and against PyTorch."""
 
 import copy
 
@@ -9,384 +9,58 @@ from torch import nn
 
 import utils
 from course import insight
-from model import Net, NetFC, NetGAP, NetMicro, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini, convolution
 
+IMAGE = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(3))
+SQUARE = F.pad(torch.ones(1, 6, 6), (2, 20, 2, 20))  # bright pixels, from 2 to 7
 each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
 
 
-def positive(model):
-    """A copy without negative weights: no ReLU is dead, and no two paths cancel each other."""
-    model = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.rand_like(weight) / max(weight[0].numel(), 1) + 1e-3)
-    return model
-
-
-def pixels_behind(model, name, row, column):
-    """First and last row and column of the pixels that a cell of a layer depends on, found with gradients."""
-    seen = torch.zeros(28, 28)
-    outputs = []
-    layer = dict(model.named_modules())[name]
-    hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
-    for _ in range(12):  # max-pooling passes on a different pixel of its window each time
-        images = torch.rand(8, 1, 28, 28, requires_grad=True)
-        model(images)
-        outputs.pop()[:, 0, row, column].sum().backward()
-        seen += images.grad.abs().sum(dim=(0, 1))
-    hook.remove()
-    rows, columns = seen.sum(dim=1).nonzero(), seen.sum(dim=0).nonzero()
-    return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-
-
-@pytest.mark.slow
-@each_network
-def test_receptive_fields_are_what_gradients_reach(Network):
-    model = positive(Network())
-    checked = 0
-    for layer in insight.receptive_fields(model):
-        if not layer.parameters or layer.size == 1:
-            continue  # pooling that is a function call has no module to hook
-        for cell in [0, layer.size // 2, layer.size - 1]:
-            first = layer.start + cell * layer.jump
-            expected = max(first, 0), min(first + layer.field - 1, 27)
-            top, bottom, left, right = pixels_behind(model, layer.name, cell, layer.size - 1 - cell)
-            assert (top, bottom) == expected, (layer, cell)
-            mirrored = layer.start + (layer.size - 1 - cell) * layer.jump
-            assert (left, right) == (max(mirrored, 0), min(mirrored + layer.field - 1, 27))
-        checked += 1
-    assert checked >= 4
-
-
-@each_network
-def test_table_counts_every_parameter(Network, capsys):
-    insight.print_receptive_fields(model := Network())
-    total = sum(weight.numel() for weight in model.parameters())
-    assert sum(layer.parameters for layer in insight.receptive_fields(model)) == total
-    assert capsys.readouterr().out.splitlines()[-1] == f"{total:,} parameters"
-
-
-def test_each_number_stands_in_its_column(capsys):
-    insight.print_receptive_fields(Net())
-    rows = {words[0]: words[1:] for words in map(str.split, capsys.readouterr().out.splitlines())}
-    assert rows["layer"] == ["output", "kernel", "stride", "jump", "field", "parameters"]
-    assert rows["conv3"] == ["10×10", "3", "1", "2", "10×10", "73,856"]
-    assert rows["pool2"] == ["4×4", "2", "2", "4", "16×16"]
-
-
-def test_sizes_by_hand():
-    rows = {layer.name: layer for layer in insight.receptive_fields(Net())}
-    # 28 → 26 → 24 → 12 → 10 → 8 → 4 cells; fields grow by 2, 2, 1, then, at twice the jump, by 4, 4, 2.
-    sizes = [(name, layer.size, layer.jump, layer.field) for name, layer in rows.items()]
-    assert sizes == [
-        ("conv1", 26, 1, 3),
-        ("conv2", 24, 1, 5),
-        ("pool1", 12, 2, 6),
-        ("conv3", 10, 2, 10),
-        ("conv4", 8, 2, 14),
-        ("pool2", 4, 4, 16),
-        ("fc1", 1, 4, 28),
-        ("fc2", 1, 4, 28),
-    ]
-
-
-def test_dilation_and_stride():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, dilation=3, padding=1), nn.Conv2d(2, 2, 2))
-    first, second = insight.receptive_fields(model)
-    assert (first.field, first.jump, first.start) == (7, 2, -1)
-    assert (second.field, second.jump) == (9, 2)
-
-
-@pytest.mark.parametrize(("padding", "start"), [("same", -2), ("valid", 0)])
-def test_padding_may_have_a_name(padding, start):
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3, dilation=2, padding=padding), nn.Flatten(), nn.LazyLinear(10)
-    )
-    model(torch.zeros(1, 1, 28, 28))
-    first, _ = insight.receptive_fields(model)
-    assert (first.field, first.start) == (5, start)
-    assert insight.heat_map(model, torch.rand(1, 28, 28), 3).shape == (28, 28)
-
-
-def test_a_batch_norm_without_weights_is_no_pooling():
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2))
-    assert [layer.name for layer in insight.receptive_fields(model)] == ["0", "batch norm", "pool1"]
-
-
-class Halves(nn.Module):
-    """Each half of the maps goes through a convolution of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(1, 4, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 5)
-
-    def forward(self, x):
-        first, second = self.a(x).chunk(2, dim=1)
-        return (self.b(first)[:, :, :20, :20] + self.c(second)[:, :, :20, :20]).flatten(1)[:, :10]
-
-
-def test_a_layer_after_a_part_of_the_maps():
-    rows = [(layer.name, layer.field) for layer in insight.receptive_fields(Halves())]
-    assert rows == [("a", 3), ("b", 5), ("c", 7)]
-
-
-class Functional(nn.Module):
-    """Convolutions and pooling as function calls, with defaults, positions and names."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = (
-            nn.Parameter(torch.rand(size)) for size in [(3, 1, 3, 3), (5, 3, 2, 2)]
-        )
-
-    def forward(self, x):
-        x = F.conv2d(x, self.first)
-        x = torch.max_pool2d(x, 3, 2, 1)
-        x = F.avg_pool2d(x, 3, 2, 1)
-        x = F.conv2d(x, self.second, stride=(2, 2))
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
-
-
-def test_layers_that_are_function_calls():
-    """By hand, as (size, kernel, stride, jump, field, start). Notices swapped strides and paddings."""
-    rows = insight.receptive_fields(Functional())
-    assert [(row.size, row.kernel, row.stride, row.jump, row.field, row.start) for row in rows] == [
-        (26, 3, 1, 1, 3, 0),
-        (13, 3, 2, 2, 5, -1),
-        (7, 3, 2, 4, 9, -3),
-        (3, 2, 2, 8, 13, -3),
-        (1, 3, 3, 24, 29, -3),
-    ]
-    assert [row.name for row in rows] == ["", "pool1", "pool2", "", "pool3"]
-
-
-def test_the_model_stays_unchanged(figures):
-    model = NetGAP().train()
-    weights = copy.deepcopy(model.state_dict())
-    insight.print_receptive_fields(model)
-    insight.plot_filters(model)
-    insight.plot_feature_maps(model, torch.rand(1, 28, 28))
-    assert len(figures[-1].axes) == 9 * 8, "eight maps of each convolution"
-    insight.plot_heat_maps(model, torch.rand(1, 28, 28), truth=3)
-    insight.show_answer(model, torch.rand(1, 28, 28))
-    assert model.training and all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
-    assert all(weight.grad is None for weight in model.parameters())
-    assert not any(module._forward_hooks for module in model.modules())
-    assert len(figures) == 4
-
-
 class Brightness(nn.Module):
-    """Scores 1 by the brightness of the image, and 0 by its opposite; the other way round in training."""
+    """Scores 1 by the brightness of the image, 0 by its opposite; in training, the other way."""
 
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        with torch.no_grad():
-            self.conv.weight.fill_(1 / 9)
+        nn.init.constant_(self.conv.weight, 1 / 9)
 
     def forward(self, x):
         bright = self.conv(-x if self.training else x)[:, 0].mean(dim=(1, 2))
         return torch.stack([-bright, bright], dim=1)
 
 
-def test_heat_map_shows_where_the_evidence_is():
-    image = torch.zeros(1, 28, 28)
-    image[0, 2:8, 2:8] = 1
-    heat = insight.heat_map(Brightness(), image, 1)
-    assert heat.shape == (28, 28) and heat[4, 4] == heat.max() == 1
-    assert heat[10:, 10:].abs().max() == 0
-    assert insight.heat_map(Brightness(), image, 0).max() == 0, (
-        "bright pixels are evidence against 0"
-    )
-    assert torch.equal(insight.heat_map(Brightness(), image[0], 1), heat), (
-        "an image of 28×28, without a channel"
-    )
+class Functional(nn.Module):
+    """Layers as function calls, with defaults, positions and names; one prepares weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.rand(3, 1, 3, 3))
+        self.second = nn.Parameter(torch.rand(5, 3, 2, 2))
+
+    def forward(self, x):
+        x = F.conv2d(x, F.avg_pool2d(self.first, 1))
+        x = torch.max_pool2d(x, 3, 2, 1)
+        x = F.avg_pool2d(x, 3, 2, 1)
+        x = F.conv2d(x, self.second, stride=(2, 2))
+        return F.avg_pool2d(x, 3).flatten(1)
 
 
-def test_a_heat_map_needs_no_doubt():
-    """A probability that is 1 but for 1e-16 still has gradients, though 32 bits cannot hold them."""
-    sure = nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False), nn.LogSoftmax(dim=1))
-    with torch.no_grad():
-        sure[1].weight.copy_(400 * torch.eye(2))
-    image = torch.zeros(1, 28, 28)
-    image[0, 2:8, 2:8] = 1
-    torch.testing.assert_close(
-        insight.heat_map(sure, image, 1), insight.heat_map(Brightness(), image, 1)
-    )
+class Branches(nn.Module):
+    """Half of the maps go through a 3×3 convolution, the others take a shortcut of 1×1."""
 
+    def __init__(self, join):
+        super().__init__()
+        self.join = join
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.short = nn.Conv2d(2, 4, 1, stride=2)
+        self.wide = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(4 if join == "add" else 8, 10, 3, padding=1)
 
-def test_an_answer_is_drawn_with_its_ten_probabilities(figures):
-    insight.show_answer(Brightness(), torch.ones(1, 28, 28), "a bright square")
-    digit, bars = figures[0].axes
-    assert digit.get_title() == "a bright square" and bars.get_title().startswith("answer: 1 (")
-    assert bars.patches[1].get_height() > bars.patches[0].get_height()
-    assert list(bars.get_xticks()) == list(range(10))
-
-
-def test_the_gap_between_training_and_validation_is_drawn(figures):
-    curves = {"train_acc": [90.0, 99.5], "test_acc": [91.0, 94.0]}
-    insight.plot_gaps({"plain": curves, "augmented": curves})
-    assert [ax.get_title() for ax in figures[0].axes] == [
-        "plain: gap +5.5 points",
-        "augmented: gap +5.5 points",
-    ]
-    for ax in figures[0].axes:
-        lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
-        assert lines == {"training": curves["train_acc"], "validation": curves["test_acc"]}
-
-
-# --- The pictures show the numbers that PyTorch computes ----------------------------------------
-
-
-@pytest.fixture
-def image():
-    torch.manual_seed(3)
-    return torch.rand(1, 28, 28)
-
-
-def shown(ax):
-    return torch.tensor(ax.images[0].get_array())
-
-
-def test_filters_are_shown_with_one_scale_and_white_for_zero(figures):
-    model = Net()
-    insight.plot_filters(model)
-    assert figures[0].get_suptitle() == "The 32 filters of conv1"
-    largest = model.conv1.weight.abs().max().item()
-    assert len(figures[0].axes) == 32
-    for ax, weights in zip(figures[0].axes, model.conv1.weight.detach()):
-        assert torch.equal(shown(ax), weights[0])
-        assert ax.images[0].get_clim() == pytest.approx((-largest, largest))
-        red, _, blue, _ = ax.images[0].cmap(ax.images[0].norm(largest))
-        assert red > 0.3 > blue and not ax.axison
-
-
-def test_a_row_of_filters_may_be_half_full(figures):
-    insight.plot_filters(nn.Conv2d(1, 10, 2))
-    assert [len(ax.images) for ax in figures[0].axes] == 10 * [1] + 6 * [0]
-
-
-def test_a_feature_map_is_what_a_convolution_finds(figures, image):
-    model = Net().train()
-    insight.plot_feature_maps(model, image, maps=5)
-    axes = figures[0].axes
-    titles = [ax.get_title(loc="left") for ax in axes[::5]]
-    expected = ["conv1: 32 maps of 26×26", "conv2: 64 maps of 24×24", "conv3: 128 maps of 10×10"]
-    assert titles == [*expected, "conv4: 256 maps of 8×8"]
-    with torch.no_grad():
-        first = model.conv1(image[None])
-        second = model.conv2(first.relu())
-        third = model.conv3(nn.functional.max_pool2d(second, 2).relu())
-        maps = torch.cat([first[0, :5].relu().flatten(), third[0, :5].relu().flatten()])
-    drawn = torch.cat([shown(ax).flatten() for ax in axes[:5] + axes[10:15]])
-    torch.testing.assert_close(drawn, maps)
-
-
-def test_maps_are_those_of_a_network_that_answers(figures, image):
-    """In training, batch norm would use the statistics of this one image."""
-    model = NetMini()
-    for mode in (True, False):
-        insight.plot_feature_maps(model.train(mode), image, maps=2)
-    for first, second in zip(*(figure.axes for figure in figures)):
-        assert torch.equal(shown(first), shown(second))
-
-
-def test_a_receptive_field_is_drawn_where_it_is(figures, image):
-    insight.plot_receptive_fields(Net(), image)
-    names = [ax.get_title() for ax in figures[0].axes]
-    fields = [3, 5, 6, 10, 14, 16, 28]
-    assert [int(name.split("×")[1]) for name in names] == fields and names[0] == "conv1\n3×3"
-    # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
-    assert [patch.get_bbox().bounds for patch in figures[0].axes[0].patches] == 2 * [
-        (12.5, 12.5, 3, 3)
-    ]
-    assert [patch.get_fill() for patch in figures[0].axes[0].patches] == [True, False], (
-        "a tint and a frame"
-    )
-    assert figures[0].axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
-    # Cells of conv3 are two pixels apart: number 5 of 10 sees the pixels 10 to 19.
-    assert figures[0].axes[3].patches[0].get_bbox().bounds == (9.5, 9.5, 10, 10)
-    assert torch.equal(shown(figures[0].axes[0]), image[0])
-
-
-@pytest.mark.parametrize("Network", [Net, NetGAP])
-def test_heat_maps_are_gradients_times_maps(Network, image):
-    """Worked out again: each pixel is a mean of the cells around it, by their distance."""
-    torch.manual_seed(1)
-    model = Network().eval()
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    last = [layer for layer in layers if layer.kernel_size != (1, 1)][-1]
-    name = next(name for name, module in model.named_modules() if module is last)
-    layer = next(each for each in insight.receptive_fields(model) if each.name == name)
-    kept = []
-    last.register_forward_hook(lambda _, __, output: kept.append(output))
-    model = model.double()
-    scores = model(image[None].double())[0]
-    checked = 0
-    for digit in range(10):
-        (slopes,) = torch.autograd.grad(scores[digit], kept[0], retain_graph=True)
-        cam = (
-            torch.einsum("m,mrc->rc", slopes[0].mean(dim=(1, 2)), kept[0][0].relu()).relu().detach()
-        )
-        if not cam.any():
-            continue  # there is no evidence for this digit
-        centres = layer.start + (layer.field - 1) / 2 + layer.jump * torch.arange(len(cam))
-        hats = (1 - (torch.arange(28)[:, None] - centres).abs() / layer.jump).clamp_min(0).double()
-        expected = hats @ cam @ hats.T
-        heat = insight.heat_map(copy.deepcopy(model).float(), image, digit)
-        torch.testing.assert_close(heat, (expected / expected.max()).float(), atol=1e-4, rtol=0)
-        checked += 1
-    assert checked > 2
-
-
-def test_heat_maps_have_the_answers_in_their_titles(figures):
-    image = torch.zeros(1, 28, 28)
-    image[0, 2:8, 2:8] = 1
-    insight.plot_heat_maps(Brightness(), image, truth=0)
-    insight.plot_heat_maps(
-        Brightness(), image, truth=torch.tensor(1)
-    )  # a label as a loader delivers it
-    titles = [[ax.get_title() for ax in figure.axes] for figure in figures]
-    assert titles[0] == ["a 0, read as a 1", "no evidence for 0", "evidence for 1"]
-    assert titles[1] == ["a 1, read correctly", "evidence for 1"]
-    assert all(torch.equal(shown(ax), image[0]) for figure in figures for ax in figure.axes)
-    heat = torch.tensor(figures[0].axes[2].images[1].get_array())
-    assert torch.equal(heat, insight.heat_map(Brightness(), image, 1))
-    assert figures[0].axes[2].images[1].get_clim() == (0, 1)
-    assert not any(ax.axison for ax in figures[0].axes)
-
-
-def test_an_answer_shows_the_probabilities(figures):
-    model, image = NetMini().eval(), torch.rand(1, 28, 28)
-    insight.show_answer(model, image, "noise")
-    with torch.no_grad():
-        probabilities = model(image[None])[0].exp()
-    digit, bars = figures[0].axes
-    assert torch.equal(shown(digit), image[0])
-    heights = torch.tensor([patch.get_height() for patch in bars.patches])
-    torch.testing.assert_close(heights, probabilities.double())
-    best = int(probabilities.argmax())
-    assert bars.get_title() == f"answer: {best} ({probabilities[best]:.0%})"
-    colours = [patch.get_facecolor() for patch in bars.patches]
-    assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best], (
-        "the answer stands out"
-    )
-
-
-def test_pictures_of_networks_with_a_single_layer():
-    """One convolution, one map, one size of field: a single picture is no row of pictures."""
-    one = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
-    insight.plot_feature_maps(one, torch.rand(1, 28, 28), maps=1)
-    insight.plot_receptive_fields(one, torch.rand(1, 28, 28))
-    insight.plot_receptive_fields(
-        nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), torch.rand(1, 28, 28)
-    )
-
-
-def test_a_heat_map_under_no_grad():
-    model, image = NetMini(), torch.rand(1, 28, 28)
-    with torch.no_grad():
-        assert torch.equal(insight.heat_map(model, image, 3), insight.heat_map(model, image, 3))
+    def forward(self, x):
+        left, right = self.first(x).relu().chunk(2, dim=1)
+        maps = [self.short(left), self.wide(right)]
+        x = maps[0] + maps[1] if self.join == "add" else torch.cat(maps, dim=1)
+        return self.last(x.relu()).amax(dim=(2, 3)).log_softmax(dim=1)
 
 
 class Leftover(NetMini):
@@ -397,91 +71,296 @@ class Leftover(NetMini):
         self.unused = nn.Conv2d(8, 8, 3)
 
 
-def test_a_layer_that_is_not_used_is_left_out(figures):
-    used, image = NetMini(), torch.rand(1, 28, 28)
-    model = Leftover()
-    model.load_state_dict(used.state_dict(), strict=False)
-    assert torch.equal(insight.heat_map(model, image, 3), insight.heat_map(used, image, 3))
-    insight.plot_feature_maps(model, image)
-    insight.plot_feature_maps(used, image)
-    assert len(figures[0].axes) == len(figures[1].axes)
+# --- Receptive fields ----------------------------------------------------------------------------
+
+BRANCHES = "first 28 3 1 1 3 -1, short 14 1 2 2 3 -1, wide 14 3 2 2 5 -2, last 14 3 1 2 9 -4"
+BY_HAND = {  # for each layer: its name, size, kernel, stride, jump, field and start
+    "Net": (
+        Net(),
+        "conv1 26 3 1 1 3 0, conv2 24 3 1 1 5 0, pool1 12 2 2 2 6 0, conv3 10 3 1 2 10 0, "
+        "conv4 8 3 1 2 14 0, pool2 4 2 2 4 16 0, fc1 1 4 1 4 28 0, fc2 1 1 1 4 28 0",
+    ),
+    "stride and dilation": (
+        nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, dilation=3, padding=1), nn.Conv2d(2, 2, 2)),
+        "0 12 3 2 2 7 -1, 1 11 2 1 2 9 -1",
+    ),
+    "padding with a name": (
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3, dilation=2, padding="same"), nn.Conv2d(4, 4, 3, padding="valid")
+        ),
+        "0 28 3 1 1 5 -2, 1 26 3 1 1 7 -2",
+    ),
+    "dilated pooling": (nn.MaxPool2d(2, stride=1, dilation=3), "pool1 25 2 1 1 4 0"),
+    "batch norm without weights": (
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.AdaptiveAvgPool2d(13)
+        ),
+        "0 26 3 1 1 3 0, batch norm 26 1 1 1 3 0, pool1 13 2 2 2 4 0",
+    ),
+    "function calls": (
+        Functional(),
+        "conv2d 26 3 1 1 3 0, pool1 13 3 2 2 5 -1, pool2 7 3 2 4 9 -3,  3 2 2 8 13 -3, "
+        "pool3 1 3 3 24 29 -3",
+    ),
+    "a sum of branches": (Branches("add"), BRANCHES),
+    "branches side by side": (Branches("cat"), BRANCHES),
+}
 
 
-def test_a_heat_map_needs_a_filter_that_sees_a_neighbourhood():
-    model = nn.Sequential(nn.Conv2d(1, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ValueError, match="Sequential has only 1×1 convolutions"):
-        insight.heat_map(model, torch.rand(1, 28, 28), 3)
+@pytest.mark.parametrize(("network", "expected"), BY_HAND.values(), ids=BY_HAND)
+def test_the_table_by_hand(network, expected):
+    rows = [
+        f"{row.name} {row.size} {row.kernel} {row.stride} {row.jump} {row.field} {row.start}"
+        for row in insight.receptive_fields(network)
+    ]
+    assert ", ".join(rows) == expected
 
 
-class Shortcut(nn.Module):
-    """Two ways from one map to the next, as in a ResNet: a 3×3 convolution, and a 1×1 as shortcut."""
+@each_network
+def test_a_field_is_what_a_cell_depends_on_and_no_parameter_is_missing(Network):
+    """Image n has a row n of nan, and each cell that depends on this row becomes nan."""
+    network = Network().double().eval()
+    table = insight.receptive_fields(network)
+    outputs = {}
+    for name, layer in network.named_modules():
+        layer.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+    images = torch.zeros(28, 1, 28, 28, dtype=torch.float64)
+    images[range(28), :, range(28)] = torch.nan
+    network(images)
+    pixels = torch.arange(28)
+    hooked = [row for row in table if row.size > 1 and row.name in outputs]
+    assert len(hooked) >= 4
+    for row in hooked:
+        first = row.start + row.jump * torch.arange(row.size).unsqueeze(1)
+        is_in_field = (first <= pixels) & (pixels < first + row.field)
+        depends = outputs[row.name][:, 0, :, 0].isnan().T
+        assert torch.equal(depends, is_in_field), row
+    total = sum(weight.numel() for weight in network.parameters())
+    assert sum(row.parameters for row in table) == total
 
-    def __init__(self, join=torch.add):
-        super().__init__()
-        self.first, self.wide = (
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.Conv2d(4, 4, 3, stride=2, padding=1),
-        )
-        self.short, self.join = nn.Conv2d(4, 4, 1, stride=2), join
-        self.last = nn.Conv2d(4 if join is torch.add else 8, 10, 3, padding=1)
 
-    def forward(self, x):
-        x = F.relu(self.first(x))
-        x = self.join(self.wide(x), self.short(x)) if self.join is torch.add else self.both(x)
-        return self.last(F.relu(x)).amax(dim=(2, 3)).log_softmax(dim=1)
-
-    def both(self, x):
-        return self.join([self.wide(x), self.short(x)], dim=1)
+def test_the_printed_table_counts_all_parameters(capsys):
+    """Also those of layers that have no row, such as GroupNorm and PReLU."""
+    others = [nn.GroupNorm(2, 256), nn.PReLU()]
+    network = nn.Sequential(nn.Conv2d(1, 256, 3), *others, nn.MaxPool2d(2))
+    insight.print_receptive_fields(network)
+    assert capsys.readouterr().out.splitlines() == [
+        "layer             output kernel stride jump   field parameters",
+        "0                  26×26      3      1    1     3×3      2,560",
+        "pool1              13×13      2      2    2     4×4",
+        "3,073 parameters",
+    ]
 
 
-@pytest.mark.parametrize("join", [torch.add, torch.cat])
-def test_receptive_fields_where_branches_meet(join):
-    layers = {layer.name: layer for layer in insight.receptive_fields(Shortcut(join))}
-    found = {name: (layer.field, layer.jump, layer.size) for name, layer in layers.items()}
-    assert found == {
-        "first": (3, 1, 28),
-        "wide": (5, 2, 14),
-        "short": (3, 2, 14),
-        "last": (9, 2, 14),
-    }
+# --- Heat maps -----------------------------------------------------------------------------------
+
+
+def test_a_heat_map_shows_where_the_evidence_is():
+    heat = insight.heat_map(Brightness(), SQUARE, 1)
+    assert heat.shape == (28, 28)
+    assert heat[4, 4] == heat.max() == 1
+    assert heat[10:, 10:].abs().max() == 0
+    against = insight.heat_map(Brightness(), SQUARE, 0)
+    assert against.max() == 0, "bright pixels are evidence against 0"
+
+
+@pytest.mark.parametrize("Network", [Net, NetGAP])
+def test_a_heat_map_is_gradients_times_maps(Network):
+    """Worked out again: each pixel is a mean of the cells around it, by their distance."""
+    torch.manual_seed(1)
+    model = Network()
+    double = copy.deepcopy(model).double().eval()
+    convolutions = [row for row in insight.receptive_fields(model) if row.kernel == 3]
+    row = convolutions[-1]
+    outputs = []
+    layer = double.get_submodule(row.name)
+    layer.register_forward_hook(lambda _, __, output: outputs.append(output))
+    scores = double(IMAGE[None].double())[0]
+    centres = row.start + (row.field - 1) / 2 + row.jump * torch.arange(row.size)
+    distances = (torch.arange(28).unsqueeze(1) - centres).abs() / row.jump
+    nearness = (1 - distances).clamp_min(0).double()
+    checked = 0
+    for digit in range(10):
+        (gradients,) = torch.autograd.grad(scores[digit], outputs[0], retain_graph=True)
+        maps = gradients[0].mean(dim=(1, 2), keepdim=True) * outputs[0][0].relu()
+        heat = nearness @ maps.sum(dim=0).relu() @ nearness.T
+        if heat.any():  # there is evidence for this digit
+            expected = (heat / heat.max()).float()
+            found = insight.heat_map(model, IMAGE, digit)
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+            checked += 1
+    assert checked > 2
+
+
+def test_a_heat_map_without_any_doubt():
+    """Where a probability is 1 but for 1e-16, 32 bits cannot hold the gradients."""
+    sure = nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False), nn.LogSoftmax(dim=1))
+    sure[1].weight.data = 400 * torch.eye(2)
+    expected = insight.heat_map(Brightness(), SQUARE, 1)
+    torch.testing.assert_close(insight.heat_map(sure, SQUARE, 1), expected)
 
 
 def test_a_heat_map_where_branches_meet():
-    """The evidence is a bright square; with the fields in a row, the map would be moved by seven pixels."""
-    model, image = Shortcut(), torch.zeros(1, 28, 28)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.fill_(0 if weight.dim() == 1 else 0.1)
-    image[0, 18:22, 18:22] = 1
-    heat = insight.heat_map(model, image, 3)
+    """With the branches' fields in a row, the map would be moved by seven pixels."""
+    model = Branches("add")
+    for weight in model.parameters():
+        nn.init.constant_(weight, 0 if weight.dim() == 1 else 0.1)
+    heat = insight.heat_map(model, SQUARE.roll((16, 16), (1, 2)), 3)  # from pixel 18 to 23
     row, column = divmod(int(heat.argmax()), 28)
-    assert abs(row - 19.5) <= 1 and abs(column - 19.5) <= 1
+    assert abs(row - 20.5) <= 2 and abs(column - 20.5) <= 2
 
 
-def test_the_total_counts_layers_that_have_no_row(capsys):
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.PReLU(), nn.Flatten(), nn.Linear(2704, 10)
-    )
-    insight.print_receptive_fields(model)
-    assert capsys.readouterr().out.splitlines()[-1] == "27,099 parameters"
-
-
-def test_a_heat_map_of_a_frozen_network():
-    model, image = NetMini().eval(), torch.rand(1, 28, 28)
+def test_what_does_not_change_a_heat_map():
+    model = NetMini()
+    raw = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    image = utils.Normalize()(raw[None])[0]
     expected = insight.heat_map(model, image, 3)
-    assert torch.equal(insight.heat_map(model.requires_grad_(False), image, 3), expected)
-    assert not any(weight.requires_grad for weight in model.parameters())
+    with_leftover = Leftover()
+    with_leftover.load_state_dict(model.state_dict(), strict=False)
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    assert torch.equal(insight.heat_map(model, raw, 3), expected)
+    assert torch.equal(insight.heat_map(model, image[0], 3), expected)
+    assert torch.equal(insight.heat_map(with_leftover, image, 3), expected)
+    assert torch.equal(insight.heat_map(frozen, image, 3), expected)
+    with torch.no_grad():
+        assert torch.equal(insight.heat_map(model, image, 3), expected)
 
 
-def test_a_raw_digit_is_normalised_first():
-    model, raw = NetMini(), torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    normalised = utils.Normalize()(raw[None])[0]
-    assert torch.equal(insight.heat_map(model, raw, 3), insight.heat_map(model, normalised, 3))
+def test_networks_that_have_no_filters_or_no_heat_map_are_refused():
+    pixels = nn.Sequential(nn.Conv2d(1, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(ValueError, match="Sequential has only 1×1 convolutions"):
+        insight.heat_map(pixels, IMAGE, 3)
+    with pytest.raises(ValueError, match="Sequential has no convolution, so there are no filters"):
+        insight.plot_filters(linear)
 
 
-def test_pictures_of_a_network_with_64_bits(figures):
-    model, image = NetMini().double(), torch.rand(1, 28, 28)
-    insight.show_answer(model, image)
-    insight.plot_heat_maps(model, image, 3)
-    insight.plot_feature_maps(model, image)
-    assert len(figures) == 3 and next(model.parameters()).dtype == torch.float64
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+def titles(figure):
+    return [ax.get_title() for ax in figure.axes]
+
+
+def shown(ax, layer=0):
+    return torch.tensor(ax.images[layer].get_array())
+
+
+@pytest.mark.parametrize("change", ["training", "double", "frozen"])
+def test_the_model_stays_unchanged(change, figures):
+    model = nn.Sequential(*convolution(1, 2), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+    model.train(change == "training").requires_grad_(change != "frozen")
+    if change == "double":
+        model.double()
+    before = copy.deepcopy(model)
+    insight.print_receptive_fields(model)
+    insight.plot_receptive_fields(model, IMAGE)
+    insight.plot_filters(model)
+    insight.plot_feature_maps(model, IMAGE, maps=1)
+    insight.plot_heat_maps(model, IMAGE, truth=3)
+    insight.show_answer(model, IMAGE)
+    assert len(figures) == 5
+    assert model.training == before.training
+    for weight, old in zip(model.parameters(), before.parameters()):
+        assert torch.equal(weight, old)
+        assert weight.grad is None and weight.requires_grad == old.requires_grad
+    for buffer, old in zip(model.buffers(), before.buffers()):
+        assert torch.equal(buffer, old)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_answer_is_drawn_with_its_probabilities(figures):
+    model = NetMini()
+    insight.show_answer(model, IMAGE, "noise")
+    with torch.no_grad():
+        probabilities = model.eval()(IMAGE[None])[0].exp()
+    best = int(probabilities.argmax())
+    digit, bars = figures[0].axes
+    assert torch.equal(shown(digit), IMAGE[0]) and digit.get_title() == "noise"
+    heights = torch.tensor([bar.get_height() for bar in bars.patches])
+    torch.testing.assert_close(heights, probabilities.double())
+    assert bars.get_title() == f"answer: {best} ({probabilities[best]:.0%})"
+    assert list(bars.get_xticks()) == list(range(10))
+    colours = [bar.get_facecolor() for bar in bars.patches]
+    assert [n for n in range(10) if colours.count(colours[n]) == 1] == [best]
+
+
+def test_the_gap_between_training_and_validation_is_drawn(figures):
+    rising = {"train_acc": [90.0, 99.5], "test_acc": [91.0, 94.0]}
+    insight.plot_gaps({"plain": rising, "augmented": {"train_acc": [90.0], "test_acc": [91.0]}})
+    assert titles(figures[0]) == ["plain: gap +5.5 points", "augmented: gap −1.0 points"]
+    lines = figures[0].axes[0].lines
+    assert {line.get_label(): line.get_ydata().tolist() for line in lines} == {
+        "training": rising["train_acc"],
+        "validation": rising["test_acc"],
+    }
+
+
+def test_filters_are_shown_with_one_scale_and_white_for_zero(figures):
+    convolution = nn.Conv2d(1, 10, 2)
+    insight.plot_filters(nn.Sequential(convolution, nn.Conv2d(10, 3, 3)))
+    assert figures[0].get_suptitle() == "The 10 filters of 0"
+    axes = figures[0].axes
+    assert [len(ax.images) for ax in axes] == 10 * [1] + 6 * [0], "two rows, the second half full"
+    assert not any(ax.axison for ax in axes)
+    largest = convolution.weight.abs().max().item()
+    for ax, weights in zip(axes, convolution.weight.detach()):
+        assert torch.equal(shown(ax), weights[0])
+        assert ax.images[0].get_clim() == pytest.approx((-largest, largest))
+    red, _, blue, _ = axes[0].images[0].cmap(axes[0].images[0].norm(largest))
+    assert red > 0.3 > blue
+
+
+def test_a_feature_map_is_what_a_convolution_finds(figures):
+    """As in evaluation: in training, batch norm would use the statistics of this one image."""
+    model = Leftover().train()
+    insight.plot_feature_maps(model, IMAGE, maps=2)
+    axes = figures[0].axes
+    sizes = ["10 maps of 26×26", "10 maps of 24×24", "12 maps of 10×10"]
+    names = [ax.get_title(loc="left") for ax in axes[::2]]
+    assert names[:3] == [
+        f"{name}: {size}" for name, size in zip(["block1.0", "block1.3", "block2.0"], sizes)
+    ]
+    assert len(names) == 6, "not the convolution that is never used"
+    with torch.no_grad():
+        third = model.eval().block2[0](model.block1(IMAGE[None]))[0]
+    drawn = torch.stack([shown(ax) for ax in axes[4:6]])
+    torch.testing.assert_close(drawn, third[:2].relu())
+
+
+def test_a_receptive_field_is_drawn_where_it_is(figures):
+    insight.plot_receptive_fields(Net(), IMAGE)
+    axes = figures[0].axes
+    fields = [3, 5, 6, 10, 14, 16, 28]
+    assert [title.split("\n")[1] for title in titles(figures[0])] == [f"{n}×{n}" for n in fields]
+    assert titles(figures[0])[0] == "conv1\n3×3"
+    tint, frame = axes[0].patches
+    # The middle cell of conv1, number 13 of 26, sees the pixels 13 to 15; that of fc1 sees all.
+    assert tint.get_bbox().bounds == frame.get_bbox().bounds == (12.5, 12.5, 3, 3)
+    assert tint.get_fill() and not frame.get_fill()
+    assert axes[-1].patches[0].get_bbox().bounds == (-0.5, -0.5, 28, 28)
+    # Cells of conv3 are two pixels apart: number 5 of 10 sees the pixels 10 to 19.
+    assert axes[3].patches[0].get_bbox().bounds == (9.5, 9.5, 10, 10)
+    assert torch.equal(shown(axes[0]), IMAGE[0])
+
+
+def test_heat_maps_have_the_answers_in_their_titles(figures):
+    insight.plot_heat_maps(Brightness(), SQUARE, truth=0)
+    insight.plot_heat_maps(Brightness(), SQUARE, truth=torch.tensor(1))  # as loaders deliver it
+    assert titles(figures[0]) == ["a 0, read as a 1", "no evidence for 0", "evidence for 1"]
+    assert titles(figures[1]) == ["a 1, read correctly", "evidence for 1"]
+    axes = figures[0].axes
+    assert all(torch.equal(shown(ax), SQUARE[0]) and not ax.axison for ax in axes)
+    heat = shown(axes[2], layer=1)
+    assert torch.equal(heat, insight.heat_map(Brightness(), SQUARE, 1))
+    assert all(ax.images[1].get_clim() == (0, 1) for ax in axes[1:])
+
+
+def test_pictures_of_networks_with_a_single_layer(figures):
+    """One convolution, one map, one size of field: a single picture is no row of pictures."""
+    one = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
+    insight.plot_feature_maps(one, IMAGE, maps=1)
+    insight.plot_receptive_fields(one, IMAGE)
+    insight.plot_receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), IMAGE)
+    insight.plot_feature_maps(one, IMAGE)
+    assert [len(figure.axes) for figure in figures] == [1, 1, 1, 8], "eight maps by default"

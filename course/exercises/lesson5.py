@@ -1,124 +1,179 @@
-"""The checks of lesson 5's exercises."""
+"""The checks of lesson 5's exercises; lesson 6 uses `check_step`, too."""
 
 import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from course.exercises.checking import (
     NotYet,
     check,
     check_network,
-    compare,
+    compare_numbers,
+    compare_tensors,
     result_of,
-    same,
     tensor_from,
 )
-from utils import Digits
+from utils import Digits, device
 
 __all__ = [
     "check_output_sizes", "check_parameters", "check_convolution", "check_accuracy",
-    "check_shift", "check_data_set", "check_small_network",
+    "check_shift", "check_step", "check_data_set", "check_small_network",
 ]  # fmt: skip
 
 
 @check
 def check_output_sizes(**sizes):
-    """The width of the maps after conv1, pool1 and conv4 of `Net`, and the length of the flat vector."""
-    compare(
-        sizes,
-        {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096},
-        {
-            "conv1": "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
-            "pool1": "each of the two convolutions shrinks the maps, then pooling halves what is left",
-            "conv4": "start from pool1 and apply two more convolutions; the pooling comes after them",
-            "flat": "it is the number of maps times the number of cells in each, after the second pooling",
-        },
-    )
+    """The width of `Net`'s maps after conv1, pool1 and conv4; the length of its flat vector."""
+    right = {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096}
+    hints = {
+        "conv1": "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
+        "pool1": "each convolution shrinks the maps, then pooling halves what is left",
+        "conv4": "start from pool1 and apply two more convolutions; pooling comes after them",
+        "flat": "it is the number of maps times the cells in each, after the second pooling",
+    }
+    compare_numbers(sizes, right, hints)
 
 
 @check
 def check_parameters(**counts):
-    """The number of parameters of `Net`'s conv2 with 5×5 kernels, and of its fc1 with 100 outputs."""
-    compare(
-        counts,
-        {"conv2": 51_264, "fc1": 409_700},
-        {
-            "conv2": "each of its filters has a kernel for every map of conv1, and one bias",
-            "fc1": "each of its neurons has a weight for every input, and one bias",
-        },
-    )
+    """The parameters of `Net`'s conv2 with 5×5 kernels, and of its fc1 with 100 outputs."""
+    right = {"conv2": 51_264, "fc1": 409_700}
+    hints = {
+        "conv2": "each of its filters has a kernel for every map of conv1, and one bias",
+        "fc1": "each of its neurons has a weight for every input, and one bias",
+    }
+    compare_numbers(counts, right, hints)
 
 
 @check
 def check_convolution(**answers):
-    """The cell in the middle, and the width of the map, of the 4×4 picture and the 2×2 filter."""
-    compare(
-        answers,
-        {"middle": 7, "width": 3},
-        {
-            "middle": "multiply the four numbers of the middle square by the filter's, and add the products",
-            "width": "at how many places does a filter of width 2 fit into 4 pixels?",
-        },
-    )
+    """The middle cell and the width of the map, for a 4×4 picture and a 2×2 filter."""
+    right = {"middle": 7, "width": 3}
+    hints = {
+        "middle": "multiply the four numbers of the middle square by the filter's, "
+        "and add the products",
+        "width": "at how many places does a filter of width 2 fit into 4 pixels?",
+    }
+    compare_numbers(answers, right, hints)
 
 
 @check
 def check_accuracy(function):
     """`function(prediction, labels)` returns the accuracy in per cent."""
     prediction = torch.eye(10)[[3, 1, 4, 1]].log_softmax(1)
-    for labels, right in [([3, 1, 4, 5], 3), ([3, 1, 5], 2)]:
-        try:
-            share = tensor_from(function, prediction[: len(labels)], torch.tensor(labels)).double()
-        except RuntimeError as error:
-            if "must match the size" not in str(error):
-                raise
-            raise NotYet(
-                f"ten answers cannot be compared with {len(labels)} labels: dim=0 takes the largest score of "
-                "each column, but each digit has a row, so use dim=1"
-            ) from None
-        if share.dim():
-            raise NotYet("your function should return one number for the whole batch")
-        if math.isclose(share, right / len(labels), rel_tol=1e-4) or share == right:
-            raise NotYet("close, but the answer should be in per cent, from 0 to 100")
-        if not math.isclose(share, 100 * right / len(labels), abs_tol=0.05):
-            raise NotYet(
-                f"for a batch with {right} of {len(labels)} digits right, it returns {share:g}"
-            )
+    check_one_accuracy(function, prediction, torch.tensor([3, 1, 4, 5]), right=3)
+    check_one_accuracy(function, prediction[:3], torch.tensor([3, 1, 5]), right=2)
+
+
+def check_one_accuracy(function, prediction, labels, right):
+    """Check the accuracy of a batch with so many `right` answers."""
+    size = len(labels)
+    try:
+        accuracy = tensor_from(function, prediction, labels).double()
+    except RuntimeError as error:
+        if "must match the size" not in str(error):
+            raise
+        raise NotYet(
+            f"ten answers cannot be compared with {size} labels: dim=0 takes the largest score "
+            "of each column, but each digit has a row, so use dim=1"
+        ) from None
+    if accuracy.dim() > 0:
+        raise NotYet("your function should return one number for the whole batch")
+    if math.isclose(accuracy, right / size, rel_tol=1e-4) or accuracy == right:
+        raise NotYet("close, but the answer should be in per cent, from 0 to 100")
+    if not math.isclose(accuracy, 100 * right / size, abs_tol=0.05):
+        raise NotYet(f"for a batch with {right} of {size} digits right, it returns {accuracy:g}")
 
 
 @check
 def check_shift(function):
-    """`function(image)` shifts a 28×28 image one pixel to the right and fills the first column with 0."""
+    """`function(image)` shifts a 28×28 image one pixel to the right; the first column is 0."""
     image = torch.rand(28, 28, generator=torch.Generator().manual_seed(0)) + 0.1
-    kept = image.clone()
+    original = image.clone()
     result = tensor_from(function, image)
-    if not torch.equal(image, kept):
+    if not torch.equal(image, original):
         raise NotYet("your function changes the original image: work on a copy")
     if result.shape == image.shape:
-        smeared = image.clone()
-        smeared[:, 1:] = smeared[:, :-1]
-        if torch.equal(result[:, 2:], smeared[:, 2:]) or not (result[:, 2:] - result[:, 1:2]).any():
-            raise NotYet(
-                "it reads columns that are already overwritten: read them from the original image"
-            )
-        if torch.equal(result, image.roll(1, 1)):
-            raise NotYet("the last column reappears on the left: the first column should be 0")
-        if torch.equal(result[1:], image[:-1]):
-            raise NotYet("the image moved down, not to the right")
-        if torch.equal(result[:, :-1], image[:, 1:]):
-            raise NotYet("the image moved to the left")
-        if torch.equal(result[:, 2:], image[:, :-2]):
-            raise NotYet("the image moved by two pixels")
-        if torch.equal(result[:, 1:], image[:, :-1]) and result[:, 0].any():
-            raise NotYet("the image moved, but its first column should be 0 now")
-    same(result, F.pad(image, (1, 0))[:, :28], "the shifted image")
+        refuse_other_shifts(image, result)
+    shifted = F.pad(image, (1, 0))[:, :28]
+    compare_tensors(result, shifted, "the shifted image")
+
+
+def refuse_other_shifts(image, result):
+    """Name the mistake, if a result looks like a common one."""
+    overwritten = image.clone()
+    overwritten[:, 1:] = overwritten[:, :-1]  # what this gives depends on PyTorch's order
+    all_columns_are_equal = torch.equal(result[:, 2:], result[:, 1:2].expand(28, 26))
+    if torch.equal(result[:, 2:], overwritten[:, 2:]) or all_columns_are_equal:
+        raise NotYet(
+            "it reads columns that are already overwritten: read them from the original image"
+        )
+    if torch.equal(result, image.roll(1, 1)):
+        raise NotYet("the last column reappears on the left: the first column should be 0")
+    if torch.equal(result[1:], image[:-1]):
+        raise NotYet("the image moved down, not to the right")
+    if torch.equal(result[:, :-1], image[:, 1:]):
+        raise NotYet("the image moved to the left")
+    if torch.equal(result[:, 2:], image[:, :-2]):
+        raise NotYet("the image moved by two pixels")
+    if torch.equal(result[:, 1:], image[:, :-1]) and result[:, 0].any():
+        raise NotYet("the image moved, but its first column should be 0 now")
+
+
+@check
+def check_step(function):
+    """`function(model, optimizer, images, labels)` takes one step of training."""
+    one = weights_after(1, function)
+    if torch.equal(one, weights_after(0, function)):
+        raise NotYet(
+            "the weights do not change: first clear the gradients, then call backward, then step"
+        )
+    if torch.allclose(one, weights_after(1, step_on_probabilities), atol=1e-6):
+        raise NotYet(
+            "cross_entropy computes softmax itself: give it the scores, not the probabilities"
+        )
+    if not torch.allclose(one, weights_after(1, right_step), atol=1e-6):
+        raise NotYet(
+            "the first step leads to other weights than gradient descent on the cross-entropy"
+        )
+    if not torch.allclose(weights_after(2, function), weights_after(2, right_step), atol=1e-6):
+        raise NotYet(
+            "the first step is right, but the second also repeats the gradients of the first"
+        )
+
+
+def weights_after(steps, function):
+    """The weights of a small network after some steps, always from the same start."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 5, generator=generator).to(device)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]).to(device)
+    model = nn.Linear(5, 3, bias=False)
+    model.weight.data = torch.randn(3, 5, generator=generator)
+    model.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(steps):
+        function(model, optimizer, images, labels)
+    return model.weight.detach().cpu()
+
+
+def right_step(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+
+
+def step_on_probabilities(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    F.cross_entropy(model(images).softmax(dim=1), labels).backward()
+    optimizer.step()
 
 
 @check
 def check_data_set(function):
-    """`function(images, labels)` returns a data set and a loader for pictures in MNIST's format."""
-    images = torch.arange(50).remainder(256).to(torch.uint8).view(50, 1, 1).repeat(1, 28, 28)
+    """`function(images, labels)` returns a data set and a loader for pictures like MNIST's."""
+    images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1).repeat(1, 28, 28)
     answer = result_of(function, images, torch.arange(50) % 10)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise NotYet("return two things: the data set and the loader")
@@ -129,7 +184,8 @@ def check_data_set(function):
         raise NotYet("the data set should be made by utils.Digits(images, labels, ...)")
     if data.source == "MNIST":
         raise NotYet(
-            'say where the pictures come from, or the table of results calls them MNIST: source="..."'
+            "say where the pictures come from, or the table of results calls them MNIST: "
+            'source="..."'
         )
     if loader.dataset is not data:
         raise NotYet("the loader should deliver the data set that you return with it")

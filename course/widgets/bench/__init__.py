@@ -1,4 +1,4 @@
-"""The network of lesson 6, part 1, to touch: drag a weight, and see how the error and the gradients follow.
+"""The network of lesson 6, part 1, to touch: drag a weight; the error and gradients follow.
 
     bench = BackpropBench(inputs, weights, targets)
 
@@ -17,7 +17,7 @@ WEIGHTS = [0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55]  # w1 ... w8 in lesso
 
 
 class BackpropBench(Widget):
-    """A widget with the 2-2-2 network. `bench.weights` and `bench.learning_rate` can be read and set."""
+    """A widget with the 2-2-2 network. Read or set `bench.weights` and `bench.learning_rate`."""
 
     _esm = Path(__file__).parent / "bench.js"
     _css = Widget.css(Path(__file__).parent / "bench.css")
@@ -44,7 +44,8 @@ class BackpropBench(Widget):
 
     @traitlets.validate("inputs", "targets", "weights")
     def _check(self, proposal):
-        name, numbers = proposal["trait"].name, proposal["value"]
+        name = proposal["trait"].name
+        numbers = proposal["value"]
         count = 2 if name in ("inputs", "targets") else 8
         if len(numbers) != count or not all(-1e6 < number < 1e6 for number in numbers):
             raise ValueError(f"{name} must be {count} numbers, got {numbers}")
@@ -61,17 +62,17 @@ class BackpropBench(Widget):
     @property
     def error(self):
         """The error E of the present weights."""
-        return self._compute()[0]
+        return self._compute_error(torch.tensor(self.weights, dtype=torch.float64)).item()
 
     @property
     def gradients(self):
         """The derivatives of the error with respect to w1 ... w8, by autograd."""
-        return self._compute()[1]
+        weights = torch.tensor(self.weights, dtype=torch.float64, requires_grad=True)
+        self._compute_error(weights).backward()
+        return weights.grad.tolist()
 
-    def _compute(self):
-        w = torch.tensor(self.weights, dtype=torch.float64, requires_grad=True)
-        i, t = torch.tensor([self.inputs, self.targets], dtype=torch.float64)
-        hidden = torch.sigmoid(w[:4].view(2, 2) @ i)
-        error = ((t - torch.sigmoid(w[4:].view(2, 2) @ hidden)) ** 2).sum() / 2
-        error.backward()
-        return error.item(), w.grad.tolist()
+    def _compute_error(self, weights):
+        inputs, targets = torch.tensor([self.inputs, self.targets], dtype=torch.float64)
+        hidden = torch.sigmoid(weights[:4].view(2, 2) @ inputs)
+        outputs = torch.sigmoid(weights[4:].view(2, 2) @ hidden)
+        return ((targets - outputs) ** 2).sum() / 2

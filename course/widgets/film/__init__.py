@@ -1,4 +1,4 @@
-"""A film of a training run: move a slider over its epochs, and see what the network had learned by then.
+"""A film of a training run: move a slider over its epochs, and see what the network had learned.
 
     film = TrainingFilm(history, image)
     for _ in film.record(history.epochs(20)):
@@ -15,8 +15,10 @@ import torch
 import traitlets
 from torchvision.utils import make_grid
 
-from course.insight import answering_copy, watching
+from course.insight import evaluation_copy, run_with_maps
 from course.widgets.look import DigitWidget
+
+MAPS = 8  # of the first convolution: the film shows no more
 
 
 class TrainingFilm(DigitWidget):
@@ -28,10 +30,10 @@ class TrainingFilm(DigitWidget):
     _esm = Path(__file__).parent / "film.js"
     _css = DigitWidget.css(Path(__file__).parent / "film.css")
 
-    filters = traitlets.Bytes().tag(
-        sync=True
-    )  # of the first convolution, frame after frame: bytes, 128 is 0
-    maps = traitlets.Bytes().tag(sync=True)  # its first maps of the digit, from 0 to 255
+    # The filters of the first convolution, and its first maps of the digit, frame after frame, as
+    # bytes: 128 is a weight of 0, and 0 is black.
+    filters = traitlets.Bytes().tag(sync=True)
+    maps = traitlets.Bytes().tag(sync=True)
     digit = traitlets.Bytes().tag(sync=True)
     sizes = traitlets.Dict().tag(sync=True)  # how many filters and maps, and their widths
     answers = traitlets.List().tag(sync=True)  # ten probabilities a frame
@@ -40,89 +42,88 @@ class TrainingFilm(DigitWidget):
     measured_on = traitlets.Unicode().tag(sync=True)
     start = traitlets.Int().tag(sync=True)  # how many epochs were over before the first frame
 
-    MAPS = 8
-
     def __init__(self, history, image):
         super().__init__()
-        self.history, self._frames = history, []
+        self.history = history
+        self._networks = []  # one a frame
+        self._filters = None
         self.image = image
-        self._look(
-            self._frame()
-        )  # a network that it cannot show is refused now, not after the training
+        # A network that cannot be shown is refused now, not after the training.
+        self._evaluate(evaluation_copy(history.model))
 
     def record(self, epochs):
-        """Go through the epochs, and keep the network as it is before the first and after each of them."""
-        frames = []
+        """Go through the epochs; copy the network before the first, and after each of them."""
+        networks = []
         try:
             for epoch in epochs:
-                done = self.history.done
-                if not frames:
-                    frames, start = [self._frame()], done
-                try:
-                    yield epoch
-                finally:  # also if the loop is left with `break`
-                    if self.history.done > done:
-                        frames.append(self._frame())
-        finally:  # also if the training is stopped
-            if frames:
-                self._frames, self.start = frames, start
+                if not networks:
+                    start = self.history.done
+                networks.append(evaluation_copy(self.history.model))  # as it is before this epoch
+                yield epoch
+        finally:  # also if the training is stopped, or the loop is left with `break`
+            if networks:
+                if self.history.done == start + len(networks):  # the last epoch is in the curves
+                    networks.append(evaluation_copy(self.history.model))
+                self._networks = networks
+                self.start = start
                 self._update_page()
 
-    def _frame(self):
-        return answering_copy(self.history.model)
-
-    def _look(self, network):
-        """The filters of the first convolution, what they make of the digit, and the network's answer."""
-        with torch.no_grad(), watching(network) as outputs:
-            answer = network(self.image[None])
-        if answer.shape != (1, 10):
+    def _evaluate(self, network):
+        """What a frame shows: the first convolution's filters and maps, and the answer."""
+        with torch.no_grad():
+            scores, outputs = run_with_maps(network, self.image[None])
+        if scores.shape != (1, 10):
             raise ValueError(
-                f"a film shows ten probabilities; this network returns {list(answer.shape)}"
+                f"a film shows ten probabilities; this network returns {list(scores.shape)}"
             )
         name, maps = next(iter(outputs.items()))
-        filters = network.get_submodule(name).weight.detach()[:, 0]
-        return filters, maps[0, : self.MAPS].relu(), answer.softmax(dim=1)[0].tolist()
+        return {
+            "filters": network.get_submodule(name).weight.detach()[:, 0],
+            "maps": maps[0, :MAPS].relu(),
+            "answer": scores.softmax(dim=1)[0].tolist(),
+        }
 
     def _update_page(self):
-        """Compute what the page shows, from the networks that were kept."""
-        if not self._frames:
+        """Compute what the page shows, from the network of each frame."""
+        if not self._networks:
             return
-        filters, maps, answers = zip(*map(self._look, self._frames))
-        self._filters = filters = torch.stack(filters)
-        maps = torch.stack(maps)
+        frames = [self._evaluate(network) for network in self._networks]
+        filters = torch.stack([frame["filters"] for frame in frames])
+        maps = torch.stack([frame["maps"] for frame in frames])
+        digit = self.image - self.image.min()
         with self.hold_sync():  # all of it reaches the page together
             self.sizes = {"filters": list(filters.shape[1:]), "maps": list(maps.shape[1:])}
-            self.filters = _as_bytes(128 + 127 * filters / filters.abs().max())
-            self.maps = _as_bytes(255 * maps / maps.max().clamp_min(1e-9))
-            self.digit = _as_bytes(
-                255 * (self.image - self.image.min()) / (self.image.max() - self.image.min())
-            )
-            steps = zip(filters, filters[1:])
-            self.changes = [100 * ((new - old).norm() / old.norm()).item() for old, new in steps]
+            self.filters = to_bytes(128 + 127 * filters / filters.abs().max())
+            self.maps = to_bytes(255 * maps / maps.max().clamp_min(1e-9))
+            self.digit = to_bytes(255 * digit / digit.max().clamp_min(1e-9))
+            self.changes = [change(old, new) for old, new in zip(filters, filters[1:])]
             self.measured_on = self.history.measured_on
             self.curves = {
                 name: values[self.start :] for name, values in self.history.curves.items()
             }
-            self.answers = list(answers)
+            self.answers = [frame["answer"] for frame in frames]
+        self._filters = filters
 
     def still(self):
         """Four frames side by side: the filters, and the network's answer."""
-        if not self._frames:
+        if self._filters is None:
             return None
-        last = len(self._frames) - 1
-        chosen = sorted({round(last * share) for share in (0, 0.1, 0.4, 1)})
+        last = len(self._filters) - 1
+        chosen = sorted({0, round(0.1 * last), round(0.4 * last), last})
+        columns = len(chosen)
         figure, axes = plt.subplots(
-            1, len(chosen), figsize=(9, 2.6), squeeze=False, layout="constrained"
+            1, columns, figsize=(9, 2.6), squeeze=False, layout="constrained"
         )
-        filters = self._filters
-        for ax, frame in zip(axes[0], chosen):
-            sheet = make_grid(filters[frame, :, None], nrow=8, padding=1, pad_value=float("nan"))[0]
-            ax.imshow(
-                sheet.numpy(), cmap="bwr", vmin=-filters.abs().max(), vmax=filters.abs().max()
-            )
-            answer = torch.tensor(self.answers[frame])
-            when = f"after epoch {self.start + frame}" if self.start + frame else "before training"
-            ax.set_title(f"{when}:\na {answer.argmax()} ({answer.max():.0%})", fontsize=10)
+        largest = self._filters.abs().max()
+        for ax, frame in zip(axes.flat, chosen):
+            filters = self._filters[frame].unsqueeze(1)
+            sheet = make_grid(filters, nrow=8, padding=1, pad_value=float("nan"))[0]
+            ax.imshow(sheet.numpy(), cmap="bwr", vmin=-largest, vmax=largest)
+            answer = self.answers[frame]
+            epoch = self.start + frame
+            when = f"after epoch {epoch}" if epoch else "before training"
+            digit = answer.index(max(answer))
+            ax.set_title(f"{when}:\na {digit} ({max(answer):.0%})", fontsize=10)
             ax.axis("off")
         figure.suptitle("The filters of the first layer, and the answer", fontsize=11)
         file = io.BytesIO()
@@ -131,5 +132,10 @@ class TrainingFilm(DigitWidget):
         return file.getvalue()
 
 
-def _as_bytes(tensor):
+def change(old, new):
+    """How far the filters moved in an epoch, in per cent of their size."""
+    return 100 * ((new - old).norm() / old.norm()).item()
+
+
+def to_bytes(tensor):
     return tensor.round().to(torch.uint8).numpy().tobytes()

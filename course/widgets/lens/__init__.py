@@ -1,4 +1,4 @@
-"""A lens on a network: point at a cell of a map, and see from which numbers it was computed, and how.
+"""A lens on a network: point at a cell of a map, and see how it was computed, and from what.
 
     ConvolutionLens(model, image)
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import traitlets
 
-from course.insight import ARGUMENTS, Calls, answering_copy, receptive_fields
+from course.insight import ARGUMENTS, evaluation_copy, trace_calls
 from course.widgets.look import DigitWidget
 
 KINDS = {  # PyTorch's functions that the lens can explain
@@ -27,74 +27,108 @@ KINDS = {  # PyTorch's functions that the lens can explain
 }
 # Those that leave all numbers as they are.
 UNCHANGED = {"dropout", "dropout2d", "flatten", "view", "reshape", "squeeze", "contiguous", "to"}
+# The arguments that are weights, in the order in which the buffer holds them.
+WEIGHTS = {
+    "conv2d": ["weight", "bias"],
+    "batch_norm": ["running_mean", "running_var", "weight", "bias"],
+    "linear": ["weight", "bias"],
+}
+
+
+class Buffer:
+    """Tensors that will stand in a row, as 32-bit numbers."""
+
+    def __init__(self):
+        self.tensors = []
+        self.size = 0
+
+    def add(self, tensor):
+        """Append a tensor; return its offset: how many numbers stand before it."""
+        offset = self.size
+        self.tensors.append(tensor.detach().float().flatten())
+        self.size += tensor.numel()
+        return offset
 
 
 def trace(model, image):
-    """What the network computes for an image: (a description of each step, all numbers as float32).
+    """What the network computes for an image: a table of its steps, and all numbers as float32.
 
     The weights come first among the numbers, then what each step makes of the image.
     """
-    still = answering_copy(model)
-    fields = iter(receptive_fields(still))
     image = image.reshape(1, 1, 28, 28).cpu()
-    with torch.no_grad(), Calls() as calls:
-        still(image)
-    layers, weights, maps = [], [], []
-
-    def keep(tensor, numbers=weights):
-        """Add a tensor to the numbers; return where it begins."""
-        if tensor is None:
-            return None
-        place = sum(part.numel() for part in numbers)
-        numbers.append(tensor.detach().float().flatten())
-        return place
-
-    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image, maps)}
-    layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
-    for function, args, kwargs, _, output in calls.noted:
-        is_step = (
-            isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
-        )
-        if not is_step or function in UNCHANGED:
-            continue
-        before, kind = layers[-1], KINDS.get(function, "")
-        shape = list(output.shape[1:]) if output.dim() == 4 else [1, 1, output.shape[1]]
-        layer = {"kind": kind, "shape": shape, "at": keep(output, maps)}
-        layer |= {name: before[name] for name in ("jump", "field", "start")}
-        layer["name"] = f"{kind or function} {sum(other['kind'] == kind for other in layers) + 1}"
-        if function in ARGUMENTS:
-            seen, values = next(fields), dict(zip(ARGUMENTS[function], args[1:])) | kwargs
-            layer |= {"jump": seen.jump, "field": seen.field, "start": seen.start}
-            layer |= {"kernel": seen.kernel, "stride": seen.stride, "name": seen.name}
-        if output.dim() == 2:  # each number depends on the whole image
-            layer |= {"jump": 0, "field": 28, "start": 0}
-        if function == "conv2d" or "pool2d" in function:
-            layer["padding"] = (before["start"] - seen.start) // before["jump"]
-        if function == "conv2d":
-            values["weight"] = _for_all_maps(values["weight"], before["shape"][0])
-        elif function == "batch_norm":
-            layer["eps"] = values.get("eps", 1e-5)
-        if kind in ("convolution", "linear layer", "batch norm"):
-            numbers = ("running_mean", "running_var", "weight", "bias")
-            layer |= {
-                name: keep(values.get(name)) for name in numbers if name in ARGUMENTS[function]
-            }
-        layers.append(layer)
-    for layer in layers:
-        layer["at"] += sum(part.numel() for part in weights)
-    return layers, torch.cat(weights + maps)
+    weights = Buffer()
+    maps = Buffer()
+    table = [
+        {
+            "name": "image",
+            "kind": "image",
+            "shape": [1, 28, 28],
+            "at": maps.add(image),
+            "jump": 1,
+            "field": 1,
+            "start": 0,
+        }
+    ]
+    for call in trace_calls(evaluation_copy(model), image):
+        if is_step(call):
+            row = describe(call, table)
+            row["at"] = maps.add(call.output_copy)
+            row |= add_weights(call, weights)
+            table.append(row)
+    for row in table:
+        row["at"] += weights.size
+    return table, torch.cat(weights.tensors + maps.tensors)
 
 
-def _for_all_maps(kernels, maps):
-    """A convolution's kernels, with zeros for the maps that a filter does not see, if it has groups."""
-    filters, seen = kernels.shape[:2]
-    if seen == maps:
-        return kernels
-    dense = kernels.new_zeros(filters, maps, *kernels.shape[2:])
+def is_step(call):
+    """Whether a call computes new maps, or new numbers, from the image."""
+    output = call.output
+    is_map = isinstance(output, torch.Tensor) and output.is_floating_point() and output.dim() > 1
+    return is_map and call.layer is not None and call.function not in UNCHANGED
+
+
+def describe(call, table):
+    """A step's row of the table: its name, kind and shape, and what a cell of it sees."""
+    layer = call.layer
+    kind = KINDS.get(call.function, "")
+    number = 1 + sum(row["kind"] == kind for row in table)
+    row = {"name": f"{kind or call.function} {number}", "kind": kind}
+    if call.output.dim() == 4:
+        row["shape"] = list(call.output.shape[1:])
+        row |= {"jump": layer.jump, "field": layer.field, "start": layer.start}
+    else:  # each number depends on the whole image
+        row["shape"] = [1, 1, call.output.shape[1]]
+        row |= {"jump": 0, "field": 28, "start": 0}
+    if call.function in ARGUMENTS:
+        row |= {"name": layer.name, "kernel": layer.kernel, "stride": layer.stride}
+    if call.function == "conv2d" or "pool2d" in call.function:
+        row["padding"] = layer.padding
+    if call.function == "batch_norm":
+        row["eps"] = call.arguments().get("eps", 1e-5)
+    return row
+
+
+def add_weights(call, buffer):
+    """Put the weights of a call into the buffer; return their offsets by name, None if missing."""
+    offsets = {}
+    for name in WEIGHTS.get(call.function, []):
+        tensor = call.arguments().get(name)
+        if call.function == "conv2d" and name == "weight":
+            tensor = without_groups(tensor, maps=call.args[0].shape[1])
+        offsets[name] = None if tensor is None else buffer.add(tensor)
+    return offsets
+
+
+def without_groups(kernels, maps):
+    """A convolution's kernels, with zeros for the maps of other groups, which a filter ignores."""
+    filters, group_size, height, width = kernels.shape
+    all_kernels = kernels.new_zeros(filters, maps, height, width)
+    groups = maps // group_size
     for number, kernel in enumerate(kernels):
-        first = number * (maps // seen) // filters * seen  # where the group of this filter begins
-        dense[number, first : first + seen] = kernel
-    return dense
+        group = number * groups // filters
+        first = group * group_size
+        all_kernels[number, first : first + group_size] = kernel
+    return all_kernels
 
 
 class ConvolutionLens(DigitWidget):
@@ -105,7 +139,7 @@ class ConvolutionLens(DigitWidget):
     preview = "lens.png"
 
     layers = traitlets.List().tag(sync=True)
-    numbers = traitlets.Bytes().tag(sync=True)  # all maps and weights, as 32-bit numbers
+    numbers = traitlets.Bytes().tag(sync=True)  # all weights and maps, as 32-bit numbers
 
     def __init__(self, model, image):
         super().__init__()
@@ -115,7 +149,8 @@ class ConvolutionLens(DigitWidget):
     def _update_page(self):
         layers, numbers = trace(self._model, self.image)
         with self.hold_sync():  # both reach the page together
-            self.layers, self.numbers = layers, numbers.numpy().tobytes()
+            self.layers = layers
+            self.numbers = numbers.numpy().tobytes()
 
     def __repr__(self):
         return f"ConvolutionLens({type(self._model).__name__})"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course.insight import answering_copy
+from course.insight import evaluation_copy
 from course.widgets.look import Widget
 from utils import MEAN, STD, warp
 
@@ -23,57 +23,71 @@ TINY = 1e-6  # breaks ties in rounding, because sums may differ in their last di
 def prepare(drawing):
     """Turn a drawing into a picture like MNIST's; return None if it is empty.
 
-    `drawing` holds the ink, from 0 to 255, on a pad of any size. As in MNIST, the digit is scaled to
-    fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
+    `drawing` holds the ink, from 0 to 255, on a pad of any size. As in MNIST, the digit is scaled
+    to fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
     smaller than a fifth of the pad is enlarged less, or a dot would look like a filled zero.
     A picture whose border is not black is taken for a photo: see `find_ink`.
     Doubles, and `TINY`, make sure that the website's engine arrives at the same pixels.
     """
-    border = torch.cat([drawing[0], drawing[-1], drawing[:, 0], drawing[:, -1]])
-    if (border > 0).float().mean() > 0.9:
+    if has_bright_border(drawing):
         drawing = find_ink(drawing)
-    inked_rows, inked_columns = ((drawing > 0).any(dim=dim).nonzero() for dim in (1, 0))
-    if len(inked_rows) == 0:
+    if not drawing.any():
         return None
-    digit = drawing[
-        inked_rows.min() : inked_rows.max() + 1, inked_columns.min() : inked_columns.max() + 1
-    ]
+    digit = crop(drawing)
     scale = 20 / max(*digit.shape, max(drawing.shape) / 5)
-    rows, columns = (max(1, round(scale * length)) for length in digit.shape)
-    digit = digit[None, None].double()
-    digit = F.interpolate(digit, size=(rows, columns), mode="bilinear", antialias=True)[0, 0]
-    top, left = _start(digit.sum(dim=1)), _start(digit.sum(dim=0))
+    height = max(1, round(scale * digit.shape[0]))
+    width = max(1, round(scale * digit.shape[1]))
+    digit = resize(digit.double(), size=(height, width))
+    top = first_pixel(digit.sum(dim=1))
+    left = first_pixel(digit.sum(dim=0))
     picture = torch.zeros(28, 28, dtype=torch.float64)
-    picture[top : top + rows, left : left + columns] = digit
+    picture[top : top + height, left : left + width] = digit
     return (255 * picture / picture.max() + TINY).round().to(torch.uint8)
 
 
+def has_bright_border(picture):
+    """Whether nearly all pixels at the edges are brighter than 0, as in a photo."""
+    border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    return (border > 0).float().mean() > 0.9
+
+
+def crop(drawing):
+    """The smallest rectangle that holds all ink."""
+    rows = drawing.any(dim=1).nonzero()
+    columns = drawing.any(dim=0).nonzero()
+    return drawing[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def resize(picture, **size):
+    """Scale a picture [rows, columns] to a `size`, or by a `scale_factor`."""
+    pictures = picture[None, None]
+    return F.interpolate(pictures, **size, mode="bilinear", antialias=True)[0, 0]
+
+
 def find_ink(photo):
-    """Turn a photo of a digit on paper, or of chalk on a board, into a drawing: 255 for ink, 0 elsewhere."""
-    grey = photo[None, None].float()
-    grey = F.interpolate(
-        grey, scale_factor=min(1, 140 / max(photo.shape)), mode="bilinear", antialias=True
-    )
+    """Find the ink in a photo of paper, or the chalk on a board: 255 where it is, 0 elsewhere."""
+    grey = resize(photo.float(), scale_factor=min(1, 140 / max(photo.shape)))
     if grey.median() < 128:
         grey = 255 - grey  # a board: make it paper
-    # Fill in what is darker than its surroundings and narrower than 35 pixels. What is left is the paper.
-    paper = -F.max_pool2d(-F.max_pool2d(grey, 35, 1, padding=17), 35, 1, padding=17)
-    darkness = (paper - grey)[0, 0]
+    # Fill in what is darker than its surroundings and narrower than 35 pixels: the paper is left.
+    dilated = F.max_pool2d(grey[None], 35, stride=1, padding=17)
+    paper = -F.max_pool2d(-dilated, 35, stride=1, padding=17)[0]
+    darkness = paper - grey
     if darkness.max() < 1:
         return photo  # all of it is equally bright
     return 255 * (darkness > darkness.max() / 2).to(torch.uint8)
 
 
-def _start(ink):
-    """Return where in 28 pixels the digit must begin, so that its centre of mass is in the middle."""
+def first_pixel(ink):
+    """Where in 28 pixels a digit must begin, so that its centre of mass is in the middle."""
     centre = (ink * (torch.arange(len(ink)) + 0.5)).sum() / ink.sum()
     start = math.ceil(14 - centre.item() - TINY)  # rounded up, as all of MNIST's digits are
     return min(max(start, 0), 28 - len(ink))
 
 
 def variations(views):
-    """How the views of a drawing differ, always the same way: a dict of angles, shifts and scales."""
-    # A generator of its own, so that drawing does not change the random numbers of a training run.
+    """The angles, shifts and scales of a drawing's views: by name, and always the same."""
+    # A generator of its own: drawing must not change the random numbers of a training run.
     generator = torch.Generator().manual_seed(0)
 
     def up_to(limit, *shape):
@@ -89,12 +103,13 @@ def recognise(model, picture, views=16):
     """
     images = picture.expand(views, 1, 28, 28).double() / 255
     varied = warp(images, **variations(views), smooth=True)
+    normalised = ((varied - MEAN) / STD).float()
     with torch.no_grad():
-        return model(((varied - MEAN) / STD).float()).softmax(dim=1).mean(dim=0)
+        return model(normalised).softmax(dim=1).mean(dim=0)
 
 
 class DigitPad(Widget):
-    """A widget to draw on. It keeps a copy of the model as it is now; make a new pad after training."""
+    """A widget to draw on. It copies the model as it is now: after training, make a new pad."""
 
     _esm = Path(__file__).parent / "pad.js"
     _css = Widget.css(Path(__file__).parent / "pad.css")
@@ -105,7 +120,7 @@ class DigitPad(Widget):
             raise TypeError(
                 f"DigitPad needs a network, as in DigitPad(model), not a {type(model).__name__}"
             )
-        self._network = answering_copy(model)
+        self._network = evaluation_copy(model)
         with torch.no_grad():
             shape = list(self._network(torch.zeros(1, 1, 28, 28)).shape)
         if shape != [1, 10]:
@@ -117,15 +132,15 @@ class DigitPad(Widget):
     def _answer(self, _, question, buffers):
         """Send the network's answer to the drawing in `question` back to the page."""
         size = question["size"]
-        picture = prepare(
-            torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size)
-        )
-        self.picture = picture
-        if picture is None:
-            self.send(question | {"probabilities": None}, [bytes(28 * 28)])
+        drawing = torch.frombuffer(bytearray(buffers[0]), dtype=torch.uint8).view(size, size)
+        self.picture = prepare(drawing)
+        if self.picture is None:
+            probabilities = None
+            pixels = bytes(28 * 28)
         else:
-            probabilities = recognise(self._network, picture).tolist()
-            self.send(question | {"probabilities": probabilities}, [picture.numpy().tobytes()])
+            probabilities = recognise(self._network, self.picture).tolist()
+            pixels = self.picture.numpy().tobytes()
+        self.send(question | {"probabilities": probabilities}, [pixels])
 
     def __repr__(self):
         return f"DigitPad({type(self._network).__name__})"
