@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -544,6 +545,19 @@ def check_loss(loss, batch, criterion, prediction):
             raise ValueError(
                 "nll_loss needs log-probabilities: end with log_softmax, or use cross_entropy"
             )
+    if criterion is F.cross_entropy or isinstance(criterion, nn.CrossEntropyLoss):
+        if are_probabilities(prediction):
+            warnings.warn(
+                "cross_entropy applies softmax itself, and this network ends in softmax too: it "
+                "will learn slowly and never be sure. Return the scores instead",
+                stacklevel=3,
+            )
+
+
+def are_probabilities(prediction):
+    """Whether a batch of outputs looks like the result of softmax."""
+    sums = prediction.sum(dim=1)
+    return bool(prediction.min() > 0 and (sums - 1).abs().max() < 1e-3)
 
 
 def is_integer(labels):
@@ -786,7 +800,9 @@ def predict(model, device, loader):
             check_labels(target, prediction)
             images.append(data.cpu())
             labels.append(target.cpu().long())
-            probabilities.append(prediction.softmax(dim=1).cpu())
+            if not are_probabilities(prediction):
+                prediction = prediction.softmax(dim=1)
+            probabilities.append(prediction.cpu())
     if not images:
         raise ValueError("the loader is empty: it has delivered no images")
     return torch.cat(images), torch.cat(labels), torch.cat(probabilities)
@@ -859,6 +875,9 @@ def data_visualization(train_loader, save=None):
 
 def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
     """Loss (above) and accuracy (below) after each epoch, in training (left) and test (right)."""
+    if not any(len(curve) for curve in (train_losses, train_acc, test_losses, test_acc)):
+        print("There is nothing to draw: the four lists of losses and accuracies are empty.")
+        return
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharey="row", layout="constrained")
     plot_curve(axes[0, 0], "Training loss", train_losses, "tab:blue")
     plot_curve(axes[0, 1], "Test loss", test_losses, "tab:orange")
@@ -933,3 +952,25 @@ def plot_confusion_matrix(matrix, save=None):
     right.set(yticks=digits, yticklabels=percent, ylabel="recognised")
     ax.set(xlabel="predicted digit", ylabel="true digit", xticks=digits, yticks=digits)
     show_figure(figure, save)
+
+
+# --- Other names of the original assignments, for material that was written with them ------------
+
+train_transforms = transforms.Compose(
+    [
+        transforms.RandomApply([transforms.CenterCrop(22)], p=0.1),
+        transforms.Resize((28, 28)),
+        transforms.RandomRotation((-15.0, 15.0), fill=0),
+        transforms.ToTensor(),
+        transforms.Normalize((MEAN,), (STD,)),
+    ]
+)
+test_transforms = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+
+
+def train_test_plot(*curves, save=None):
+    """`plot_loss` of these curves, or of those that `train` and `test` have collected."""
+    plot_loss(*(curves or (train_losses, train_acc, test_losses, test_acc)), save=save)
+
+
+Plotting = train_test_plot

@@ -219,7 +219,10 @@ def test_the_loop_written_out_trains_on_60_batches(names, digits, capsys):
 
 def test_eval_makes_the_answer_independent_of_the_other_digits(names, capsys):
     torch.manual_seed(1)
-    exec(source_of("S5", "eight = torch.stack("), names | {"mini": NetMini(), "label": 7, "copy": copy})
+    exec(
+        source_of("S5", "eight = torch.stack("),
+        names | {"mini": NetMini(), "label": 7, "copy": copy},
+    )
     lines = re.findall(
         r"^(\w+), batch of (\d): .* a 7 with (\S+)%$", capsys.readouterr().out, re.MULTILINE
     )
@@ -408,7 +411,10 @@ def test_the_mistakes_are_made_one_at_a_time(try_out, digits, capsys):
 
 
 def test_only_eval_gives_the_same_digit_the_same_answer(try_out, capsys):
-    exec(source_of("S6", "the same digit three times"), try_out | {"copy": copy, "try_out": lambda _: None})
+    exec(
+        source_of("S6", "the same digit three times"),
+        try_out | {"copy": copy, "try_out": lambda _: None},
+    )
     lines = re.findall(r"(\w+) eval: .* times (\S+) (\S+) (\S+);", capsys.readouterr().out)
     assert [(name, len(set(answers)) > 1) for name, *answers in lines] == [
         ("without", True),

@@ -169,9 +169,11 @@ def test_each_panel_shows_its_own_curve(figures):
         assert all(tick == int(tick) for tick in ax.get_xticks()), "epochs are whole"
 
 
-def test_curves_that_do_not_exist_yet(figures):
+def test_curves_that_do_not_exist_yet(figures, capsys):
     utils.plot_loss([], [], [], [])
-    assert figures[0].axes[0].get_title() == "Training loss"
+    assert not figures and "lists of losses and accuracies are empty" in capsys.readouterr().out
+    utils.plot_loss([0.5], [80.0], [], [])  # trained, but not tested yet
+    assert figures[0].axes[1].get_title() == "Test loss"
 
 
 def test_the_growing_picture_shows_training_and_validation(monkeypatch, capsys):

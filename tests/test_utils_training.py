@@ -720,6 +720,21 @@ def test_scores_are_not_taken_for_logarithms(measure, criterion):
     measure(BATCHES, nn.CrossEntropyLoss(), model)  # which takes scores
 
 
+def test_softmax_applied_twice_is_said_once(recwarn):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(dim=1))
+    with pytest.warns(UserWarning, match="cross_entropy applies softmax itself") as said:
+        train(BATCHES * 3, nn.CrossEntropyLoss(), model)
+    assert len({str(warning.message) for warning in said}) == 1
+    images, _, probabilities = predict(BATCHES, model=model)
+    torch.testing.assert_close(probabilities, model(images).detach())
+
+
+@pytest.mark.parametrize("scores", [torch.eye(4, 10), torch.rand(4, 10), -torch.rand(4, 10)])
+def test_other_outputs_are_not_taken_for_probabilities(scores):
+    assert not utils.are_probabilities(scores)
+    assert utils.are_probabilities(scores.softmax(dim=1))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -790,6 +805,28 @@ def test_original_course_material_runs_unchanged(figures, capsys):
     printed = capsys.readouterr().out
     assert printed.count("Test set: Average loss: ") == 2 and "Total params: 593,200" in printed
     assert len(figures) == 2
+
+
+def test_the_original_transforms_prepare_digits_as_lesson_5_does(digits):
+    assert isinstance(utils.train_transforms.transforms[0].transforms[0], transforms.CenterCrop)
+    digits.transform = utils.test_transforms
+    theirs = digits[3][0]
+    digits.transform = utils.Normalize()
+    torch.testing.assert_close(theirs, digits[3][0])
+    digits.transform = utils.train_transforms
+    assert digits[3][0].shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("plot", [utils.train_test_plot, utils.Plotting])
+def test_the_original_plots_draw_what_was_collected(plot, figures, monkeypatch):
+    for name in ["train_acc", "train_losses", "test_acc", "test_losses"]:
+        monkeypatch.setattr(utils, name, [])
+    model = Linear()
+    train(model=model), run(model=model)
+    plot()
+    assert figures[0].axes[0].get_title().endswith("after epoch 1")
+    plot([0.5, 0.4], [80, 90], [0.6, 0.5], [70, 80])
+    assert figures[1].axes[3].get_title() == "Test accuracy: 80.00 % after epoch 2"
 
 
 def test_get_summary_leaves_everything_as_it_was(capsys):
