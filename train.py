@@ -73,6 +73,10 @@ def parse_arguments():
     args = parser.parse_args()
     if args.epochs is not None and args.epochs < 1:
         parser.error("--epochs must be at least 1")
+    if not 0 <= args.seed < 2**32:
+        parser.error("--seed must be a number from 0 to 4294967295")
+    if args.checkpoint is not None and args.checkpoint.is_dir():
+        parser.error(f"--checkpoint must name a file, and {args.checkpoint.resolve()} is a folder")
     return args
 
 

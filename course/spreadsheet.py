@@ -50,6 +50,9 @@ def write_spreadsheet(path, inputs, weights, targets, learning_rate, steps=100):
         raise ValueError(
             "the spreadsheet needs two inputs, eight weights, two targets, and 1 to 10,000 steps"
         )
+    numbers = [*inputs, *weights, *targets, learning_rate]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"the spreadsheet needs finite numbers, got {numbers}")
     values = dict(zip(SETTINGS, [*inputs, *targets, learning_rate]))
     values |= dict(zip(WEIGHTS, weights))
     file = io.BytesIO()
@@ -125,7 +128,11 @@ def to_excel(formula, cells):
 
 def evaluate(formula, values):
     """The value that Excel will compute."""
-    return eval(formula.replace("^", "**"), {"EXP": math.exp}, values)
+    try:
+        return eval(formula.replace("^", "**"), {"EXP": math.exp}, values)
+    except OverflowError:
+        reason = "the numbers become infinite: use smaller weights or a smaller learning rate"
+        raise ValueError(reason) from None
 
 
 def add_yellow(book):

@@ -159,21 +159,26 @@ def test_the_chart_shows_the_error_after_each_step(sheet):
     assert max(int(row) for row in rows) + 1 < heading, "it covers no number"
 
 
+SIZES = "two inputs, eight weights, two targets, and 1 to 10,000 steps"
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "reason"),
     [
-        {"weights": WEIGHTS[:7]},
-        {"inputs": INPUTS[:1]},
-        {"targets": TARGETS * 2},
-        {"steps": 0},
-        {"steps": 10_001},
+        ({"weights": WEIGHTS[:7]}, SIZES),
+        ({"inputs": INPUTS[:1]}, SIZES),
+        ({"targets": TARGETS * 2}, SIZES),
+        ({"steps": 0}, SIZES),
+        ({"steps": 10_001}, SIZES),
+        ({"inputs": [0.05, math.nan]}, "the spreadsheet needs finite numbers"),
+        ({"learning_rate": math.inf}, "the spreadsheet needs finite numbers"),
+        ({"weights": [-1e6] * 8}, "the numbers become infinite: use smaller weights"),
     ],
     ids=str,
 )
-def test_wrong_sizes_are_refused_before_the_file_is_touched(tmp_path, wrong):
+def test_wrong_numbers_are_refused_before_the_file_is_touched(tmp_path, wrong, reason):
     (tmp_path / "b.xlsx").write_text("mine")
     right = {"inputs": INPUTS, "weights": WEIGHTS, "targets": TARGETS, "learning_rate": 1.0}
-    reason = "two inputs, eight weights, two targets, and 1 to 10,000 steps"
     with pytest.raises(ValueError, match=reason):
         write_spreadsheet(tmp_path / "b.xlsx", **right | wrong)
     assert (tmp_path / "b.xlsx").read_text() == "mine"

@@ -213,9 +213,17 @@ def test_wrong_arguments(command, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         train.main()
     assert "the following arguments are required: --net" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        command("--epochs", "0")
-    assert "--epochs must be at least 1" in capsys.readouterr().err
+    for arguments, sentence in [
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--seed", "-1"], "--seed must be a number from 0 to"),
+        (["--seed", str(10**30)], "--seed must be a number from 0 to"),
+        (["--seed", "1e30"], "invalid int value: '1e30'"),
+        (["--checkpoint", ""], "--checkpoint must name a file"),
+        (["--checkpoint", str(HERE)], f"and {HERE} is a folder"),
+    ]:
+        with pytest.raises(SystemExit):
+            command(*arguments)
+        assert sentence in capsys.readouterr().err
     monkeypatch.setenv("EPOCHS", "none")
     with pytest.raises(SystemExit, match="EPOCHS=none is not a number of epochs"):
         command()
