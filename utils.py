@@ -189,6 +189,13 @@ def crop_centre(images):
     return F.interpolate(centre, size=(28, 28), mode="bilinear", align_corners=False)
 
 
+def rotate(images, degrees):
+    """Rotate all images by the same angle, counter-clockwise."""
+    size = len(images)
+    angles = torch.full((size,), float(degrees))
+    return warp(images, angles, shift=torch.zeros(size, 2), scale=torch.ones(size))
+
+
 def warp(images, angle, shift, scale, smooth=False):
     """Rotate counter-clockwise by `angle` degrees [N], scale [N], shift by (x, y) pixels [N, 2]."""
     cos = torch.cos(angle * math.pi / 180) / scale
@@ -203,9 +210,14 @@ def warp(images, angle, shift, scale, smooth=False):
     return F.grid_sample(images, grid, mode=mode, align_corners=False)
 
 
-def get_trainloader(batch_size=512, transform=None, root=None, limit=None):
-    """The training digits as (dataset, loader): shuffled, by default augmented as in lesson 5."""
+def get_trainloader(batch_size=None, transform=None, root=None, limit=None):
+    """The training digits as (dataset, loader): shuffled, by default augmented as in lesson 5.
+
+    The default batch size is 512, or 32 where MNIST is unavailable: few digits need more steps.
+    """
     dataset = get_digits(True, transform or Augment(), root, limit)
+    if batch_size is None:
+        batch_size = 512 if dataset.source == "MNIST" else 32
     return dataset, DataLoader(dataset, batch_size, shuffle=True)
 
 
@@ -215,10 +227,10 @@ def get_testloader(batch_size=512, transform=None, root=None, limit=None):
     return dataset, DataLoader(dataset, batch_size)
 
 
-def Dataloader(batch_size=512):
+def Dataloader(batch_size=None):
     """Both at once: (train_data, test_data, train_loader, test_loader)."""
     train_data, train_loader = get_trainloader(batch_size)
-    test_data, test_loader = get_testloader(batch_size)
+    test_data, test_loader = get_testloader(train_loader.batch_size)
     return train_data, test_data, train_loader, test_loader
 
 
@@ -628,6 +640,13 @@ class History:
         print(f"{text}learning rate {rate:.2g}, {seconds:.0f} s")
         if self._picture is not None:
             self._picture.update(self._draw())
+
+    def result(self, test_data):
+        """The run so far, as a row for `print_results`."""
+        if not self.curves["test_acc"]:
+            raise ValueError("no epoch has ended yet: run the training first")
+        accuracy = self.curves["test_acc"][-1]
+        return result(self.model, test_data, self.done, accuracy, self.seconds)
 
     def state(self):
         """A copy of all that is needed to go on from here."""

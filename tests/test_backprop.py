@@ -2,7 +2,7 @@
 
 import pytest
 
-from course.backprop import draw_network, plot_errors
+from course.backprop import draw_network, plot_errors, plot_landscape, print_table
 
 NODES = {"i1": (0, 0), "i2": (0, -1), "h1": (1, 0), "h2": (1, -1), "o1": (2, 0), "o2": (2, -1)}
 WAYS = ["i1 h1", "i2 h1", "i1 h2", "i2 h2", "h1 o1", "h2 o1", "h1 o2", "h2 o2"]  # of w1 ... w8
@@ -59,3 +59,36 @@ def test_error_graphs_show_the_errors_and_empty_panels_are_hidden(figures):
 def test_three_error_graphs_need_one_row(figures):
     plot_errors(dict.fromkeys([0.1, 0.5, 2.0], [0.3, 0.2]))
     assert len(figures[0].axes) == 3
+
+
+def test_a_table_has_a_column_for_each_heading(capsys):
+    print_table(["step", "w1", "E"], [[0, 0.15, 0.2425], [10, -1.0, 0.00004]], decimals=3)
+    print_table(["", "x"], [["a word", 1]])
+    first, second, third, *others = capsys.readouterr().out.splitlines()
+    assert [first, second, third] == [
+        "step      w1      E",
+        "   0   0.150  0.242",
+        "  10  -1.000  0.000",
+    ]
+    assert others == ["        x", "a word  1"]
+
+
+def test_paths_are_coloured_along_their_weights(figures):
+    draw_network([0.05, 0.1], [0.5] * 8, [0.01, 0.99], paths=[["w1", "w5"], ["w1", "w7"]])
+    thick = [line for line in figures[0].axes[0].lines if line.get_linewidth() > 3]
+    ways = [(tuple(line.get_xdata()), [round(y) for y in line.get_ydata()]) for line in thick]
+    assert ways == [((0, 1), [0, 0]), ((1, 2), [0, 0]), ((0, 1), [0, 0]), ((1, 2), [0, -1])]
+    colours = [line.get_color() for line in thick]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_the_landscape_shows_each_descent_where_it_went(figures):
+    paths = {0.5: [(1.0, 2.0), (0.5, 1.0)], 2.0: [(1.0, 2.0), (-1.0, -2.0), (0.0, 0.0)]}
+    plot_landscape(lambda w5, w7: w5**2 + w7**2, paths)
+    panels = [ax for ax in figures[0].axes if ax.get_title()]
+    assert [ax.get_title() for ax in panels] == ["learning rate 0.5", "learning rate 2.0"]
+    for ax, path in zip(panels, paths.values()):
+        assert [tuple(point) for point in ax.lines[0].get_xydata()] == path
+        (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        assert low <= -1.5 and high >= 1.5 and bottom <= -2.5 and top >= 2.5, "all of it is seen"
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("w5", "w7")

