@@ -6,11 +6,13 @@ READY  := $(VENV)/ready
 TESTS  := $(VENV)/ready-to-test
 BIOME  := $(VENV)/node_modules/.bin/biome
 SITE   := .venv-site
+# A page shows 88 columns of a notebook's cell without a scroll bar.
+NARROW := --config "line-length = 88" S5.ipynb S6.ipynb solutions/S5.ipynb solutions/S6.ipynb
 
 # An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 
-.PHONY: lab run test test-browser bench notebooks site publish clean
+.PHONY: lab run test test-browser benchmarks notebooks site publish clean
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
@@ -21,6 +23,8 @@ run: $(READY)           ## run both notebooks; copies with their outputs go to r
 test: $(TESTS)          ## style, unit tests, then notebooks and solutions with little data
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m ruff check --select E501 $(NARROW)
+	$(VENV)/bin/python -m ruff format --check $(NARROW)
 	@if [ -x $(BIOME) ]; then $(BIOME) ci --colors=off; else echo "The JavaScript is not checked: that needs npm."; fi
 	$(VENV)/bin/python -m pytest tests
 	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
@@ -28,10 +32,10 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 test-browser: $(TESTS) site  ## open the website, and both notebooks in JupyterLab and Notebook 7, and use them
 	$(VENV)/bin/python -m pytest -rs tests/browser
 
-bench: $(READY)         ## a quick version of the benchmarks behind the README's figures; saves them to runs/bench
-	rm -rf runs/bench
-	EPOCHS=1 $(VENV)/bin/python -m benchmarks.accuracy --net NetMini --seeds 2 --out runs/bench
-	$(VENV)/bin/python -m benchmarks.speed --net NetGAP --rounds 1 --batches 60 --out runs/bench
+benchmarks: $(READY)    ## quick versions of those behind the README's figures; saves them to runs/benchmarks
+	rm -rf runs/benchmarks
+	EPOCHS=1 $(VENV)/bin/python -m benchmarks.accuracy --net NetMini --seeds 2 --out runs/benchmarks
+	$(VENV)/bin/python -m benchmarks.speed --net NetGAP --rounds 1 --batches 60 --out runs/benchmarks
 
 notebooks: $(READY)     ## for maintainers: run the notebooks in place, updating outputs and pictures
 	$(VENV)/bin/python -m tools.run_lessons --in-place

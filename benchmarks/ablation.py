@@ -1,4 +1,4 @@
-"""Train `NetGAP` with one ingredient left out at a time: short runs, measured on the validation set.
+"""Train `NetGAP` with one ingredient left out at a time: short runs, measured on validation digits.
 
     python -m benchmarks.ablation --seeds 3
 
@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 import utils
 from benchmarks import records, report, training
-from benchmarks.accuracy import measure
 from course.recipes import Recipe
 
 EPOCHS = 5
@@ -33,39 +32,52 @@ VARIANTS = {  # and what each lacks
 
 
 def leave_out(ingredient, model):
-    """A copy of a `NetGAP` without one ingredient: "batch norm", "dropout" or "average pooling".
-
-    A linear layer replaces average pooling and the 1×1 convolution before it.
-    """
+    """A copy of a `NetGAP` without "batch norm", "dropout" or "average pooling"."""
     model = copy.deepcopy(model)
     if ingredient == "average pooling":
-        numbers = model.classes.in_channels * model.average.kernel_size**2
-        model.classes, model.average = nn.Flatten(), nn.Linear(numbers, model.classes.out_channels)
-        return model
-    kinds = {"batch norm": nn.BatchNorm2d, "dropout": nn.Dropout}
-    if ingredient not in kinds:
+        replace_pooling(model)
+    elif ingredient == "batch norm":
+        remove_layers(model, nn.BatchNorm2d)
+    elif ingredient == "dropout":
+        remove_layers(model, nn.Dropout)
+    else:
         choices = "'batch norm', 'dropout' or 'average pooling'"
         raise ValueError(f"{ingredient!r} cannot be left out: choose {choices}")
-    for block in model.children():
-        for name, layer in block.named_children():
-            if isinstance(layer, kinds[ingredient]):
-                setattr(block, name, nn.Identity())
     return model
 
 
+def replace_pooling(model):
+    """Put a linear layer in place of average pooling and the 1×1 convolution before it."""
+    cells = model.average.kernel_size**2
+    inputs = model.classes.in_channels * cells
+    linear = nn.Linear(inputs, model.classes.out_channels)
+    model.classes = nn.Flatten()
+    model.average = linear
+
+
+def remove_layers(model, kind):
+    """Put a layer that does nothing in place of each layer of this kind."""
+    for block in model.children():
+        for name, layer in block.named_children():
+            if isinstance(layer, kind):
+                setattr(block, name, nn.Identity())
+
+
 def train_variant(variant, recipe, seed, train_loader):
-    """Train a `NetGAP` that lacks what the variant lacks."""
+    """Train a `NetGAP` that lacks what the variant lacks: (network, seconds)."""
     part = VARIANTS[variant]
+    change = None
+    train_loader.dataset.transform = recipe.augmentation()
+    if part == "augmentation":
+        train_loader.dataset.transform = utils.Normalize()
+    elif part is not None:
+        change = functools.partial(leave_out, part)
     if part == "batch norm":
         recipe = replace(recipe, peak=0.01)
-    train_loader.dataset.transform = (
-        utils.Normalize() if part == "augmentation" else recipe.augmentation()
-    )
-    change = None if part in (None, "augmentation") else functools.partial(leave_out, part)
     return training.train_seed("NetGAP", recipe, seed, train_loader, change)
 
 
-def main():
+def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -78,35 +90,53 @@ def main():
     args = parser.parse_args()
     if args.seeds < 1:
         parser.error("--seeds must be at least 1")
-    recipe = Recipe(utils.get_epochs(EPOCHS))  # so few epochs get less variation than a lesson
-    train_loader, other_loader = training.loaders(recipe, validate=True)
-    path = args.out / "ablation.json"
-    identity = {
+    return args
+
+
+def get_identity(recipe, train_loader, other_loader):
+    """What all runs of one file have in common."""
+    return {
         "data": train_loader.dataset.source,
         "measured_on": f"{len(other_loader.dataset):,} validation digits",
         "recipe": asdict(recipe),
         "versions": records.versions(),
         "machine": records.machine(utils.device),
     }
-    record = records.load(path, identity)
-    done = {(run["variant"], run["seed"]) for run in record["runs"]}
-    wanted = [(variant, seed) for seed in range(args.seeds) for variant in VARIANTS]
-    for variant, seed in tqdm([pair for pair in wanted if pair not in done], unit="run"):
+
+
+def train_missing(seeds, recipe, path):
+    """Train what the file lacks, and save each run to it; return the record of all runs."""
+    train_loader, other_loader = training.loaders(recipe, validate=True)
+    record = records.load(path, get_identity(recipe, train_loader, other_loader))
+    done = {(finished["variant"], finished["seed"]) for finished in record["runs"]}
+    wanted = [(variant, seed) for seed in range(seeds) for variant in VARIANTS]
+    missing = [pair for pair in wanted if pair not in done]
+    for variant, seed in tqdm(missing, unit="run"):
         model, seconds = train_variant(variant, recipe, seed, train_loader)
-        correct, images, loss = measure(model, other_loader)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        run = {
+        finished = {
             "variant": variant,
-            "parameters": count,
+            "parameters": training.count_parameters(model),
             "seed": seed,
-            "correct": correct,
-            "images": images,
+            **training.measure(model, other_loader),
+            "seconds": round(seconds, 1),
         }
-        record["runs"].append(run | {"loss": loss, "seconds": round(seconds, 1)})
+        record["runs"].append(finished)
         records.save(path, record)
+    return record
+
+
+def show(record):
+    """Print the mean accuracy of each variant."""
     for variant in VARIANTS:
         runs = [run for run in record["runs"] if run["variant"] == variant]
         print(f"{variant:<30} {report.mean_and_spread(report.accuracies({'runs': runs}))}")
+
+
+def main():
+    args = parse_arguments()
+    recipe = Recipe(utils.get_epochs(EPOCHS))  # so few epochs get less variation than a lesson
+    path = args.out / "ablation.json"
+    show(train_missing(args.seeds, recipe, path))
     print(f"saved to {path}")
 
 

@@ -22,21 +22,24 @@ def versions():
 
 def machine(device="cpu"):
     """The processor, and the accelerator if one was used."""
-    processor = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.split(":")[1].strip()
-                break
     found = {
         "system": platform.system(),
-        "processor": processor,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
     if torch.device(device).type == "cuda":
         found["accelerator"] = torch.cuda.get_device_name(device)
     return found
+
+
+def processor():
+    """The name of the processor; on Linux, Python does not know it."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def load(path, identity):
@@ -47,10 +50,11 @@ def load(path, identity):
         return identity | {"runs": []}
     except ValueError as error:
         sys.exit(f"{path} is not whole JSON ({error}): move it away to start over")
-    for name, value in identity.items():
-        if record.get(name) != value:
+    for name, now in identity.items():
+        there = record.get(name)
+        if there != now:
             sys.exit(
-                f"{path} holds runs with another {name}:\n  there: {record.get(name)}\n  now:   {value}\n"
+                f"{path} holds runs with another {name}:\n  there: {there}\n  now:   {now}\n"
                 "Move the file away to start over, or name another folder with --out."
             )
     return record

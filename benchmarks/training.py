@@ -12,7 +12,9 @@ def loaders(recipe, validate=False):
     train_data, _ = utils.get_trainloader(transform=recipe.augmentation())
     if validate:
         size = len(train_data) * 5 // 6  # 50,000 of 60,000
-        images, labels, source = train_data.data, train_data.targets, train_data.source
+        images = train_data.data
+        labels = train_data.targets
+        source = train_data.source
         train_data = utils.Digits(images[:size], labels[:size], recipe.augmentation(), source)
         other_data = utils.Digits(images[size:], labels[size:], source=source)
     else:
@@ -30,3 +32,14 @@ def train_seed(name, recipe, seed, train_loader, change=None):
     model = model.to(utils.device)
     history = fit(model, recipe, train_loader)
     return model, history.seconds
+
+
+def measure(model, loader):
+    """Right answers, images and mean loss, computed with full precision."""
+    accuracy, loss = utils.test(model, utils.device, loader, torch.nn.NLLLoss(), quiet=True)
+    images = len(loader.dataset)
+    return {"correct": round(accuracy * images / 100), "images": images, "loss": loss}
+
+
+def count_parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())

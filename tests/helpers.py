@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import utils
 
-HERE = Path(__file__).resolve().parent.parent  # the repository
+ROOT = Path(__file__).resolve().parent.parent  # of the repository
+HERE = ROOT  # its older name
 LESSONS = ["S5", "S6"]
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 

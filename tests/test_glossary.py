@@ -1,14 +1,10 @@
-"""The glossary explains the terms of the lessons; each lesson links a term once, where it introduces it."""
+"""The glossary explains the lessons' terms; a lesson links each once, where it introduces it."""
 
 import re
 
-from helpers import HERE, LESSONS, each_lesson, read
+from helpers import LESSONS, ROOT, each_lesson, read
 
-ENTRIES = [
-    line
-    for line in (HERE / "GLOSSARY.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("- ")
-]
+ENTRIES = re.findall("^- .*", (ROOT / "GLOSSARY.md").read_text(encoding="utf-8"), re.MULTILINE)
 ANCHORS = [re.match(r'- <a id="([\w-]+)"></a>', entry)[1] for entry in ENTRIES]
 
 

@@ -1,1 +1,1 @@
-"""What a maintainer runs: the lessons from top to bottom, and the links' move to another repository."""
+"""What a maintainer runs: both lessons, and the move of all links to another repository."""

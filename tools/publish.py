@@ -1,4 +1,4 @@
-"""Point the badges, the notebooks' first cells and the website to your copy of this repository on GitHub.
+"""Point the badges, the notebooks' first cells and the website to your copy on GitHub.
 
     make publish REPO=owner/name
 
@@ -12,15 +12,14 @@ from pathlib import Path
 
 from course.files import write_text
 
-HERE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
-NAME = re.compile(
-    r"(?=[^/]{1,39}/)[A-Za-z0-9](-?[A-Za-z0-9])*/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}"
-)
+OWNER = re.compile(r"(?=.{1,39}$)[A-Za-z0-9](-?[A-Za-z0-9])*")
+NAME = re.compile(r"(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 
 
-def current(folder=HERE):
+def current(folder=ROOT):
     """The owner/name in pyproject.toml."""
     return SETTING.search((folder / "pyproject.toml").read_text(encoding="utf-8"))[1]
 
@@ -28,35 +27,49 @@ def current(folder=HERE):
 def website(repository):
     """Where GitHub Pages serves the repository's website."""
     owner, name = repository.split("/")
-    return f"https://{owner}.github.io/" + (
-        f"{name}/" if name.lower() != f"{owner}.github.io".lower() else ""
-    )
+    if name.lower() == f"{owner}.github.io".lower():
+        return f"https://{owner}.github.io/"
+    return f"https://{owner}.github.io/{name}/"
 
 
-def publish(new, folder=HERE):
+def is_repository(text):
+    """Whether this can be an owner/name on GitHub."""
+    owner, _, name = text.partition("/")
+    return bool(OWNER.fullmatch(owner) and NAME.fullmatch(name))
+
+
+def replace_links(text, old, new):
+    """The text with its links to `new`, and how many there were."""
+    owner, name = old.split("/")
+    slash = "(/|%2F)"  # an address within an address has %2F
+    repository = f"{re.escape(owner)}{slash}{re.escape(name)}"
+    before = r"((?:github|github\.com|codespaces\.new)(?:/|%2F))"
+    no_longer_name = r"(?![\w-]|\.\w)"
+    link = re.compile(f"{before}{repository}{no_longer_name}")
+    text, count = link.subn(lambda match: match[1] + new.replace("/", match[2]), text)
+    count += text.count(website(old))
+    return text.replace(website(old), website(new)), count
+
+
+def publish(new, folder=ROOT):
     """Put `new` in all places; return how many there were, by file."""
-    if not NAME.fullmatch(new):
+    if not is_repository(new):
         raise ValueError(f"{new!r} is not a repository on GitHub: write owner/name")
     old = current(folder)
-    # In an address within an address, slashes are written as %2F.
-    repository = "(/|%2F)".join(map(re.escape, old.split("/")))
-    link = re.compile(
-        rf"((?:github|github\.com|codespaces\.new)(?:/|%2F)){repository}(?![\w-]|\.\w)"
-    )
-    texts, counts = {}, {}
+    counts = {}
     for name in PLACES:
-        text = (folder / name).read_bytes().decode("utf-8")
-        text, links = link.subn(lambda match: match[1] + new.replace("/", match[2]), text)
-        counts[name] = links + text.count(website(old))
-        texts[name] = text.replace(website(old), website(new))
-    text = (folder / "pyproject.toml").read_bytes().decode("utf-8")
-    texts["pyproject.toml"] = SETTING.sub(f'repository = "{new}"', text)
-    for (
-        name,
-        text,
-    ) in texts.items():  # the setting comes last: until then the same command works again
+        text = read_exactly(folder / name)
+        text, counts[name] = replace_links(text, old, new)
         write_text(folder / name, text)
+    # The setting comes last: until then, the same command finishes what was interrupted.
+    setting = read_exactly(folder / "pyproject.toml")
+    write_text(folder / "pyproject.toml", SETTING.sub(f'repository = "{new}"', setting))
     return counts
+
+
+def read_exactly(path):
+    """The text of a file with its own line endings."""
+    return path.read_bytes().decode("utf-8")
 
 
 def main():

@@ -1,9 +1,9 @@
 """Run both notebooks from top to bottom and print the accuracies of their networks.
 
-    python -m tools.run_lessons              executed copies go to runs/, pictures to runs/Test_Images/
+    python -m tools.run_lessons              copies with outputs go to runs/, with their pictures
     python -m tools.run_lessons S6           only that lesson
-    python -m tools.run_lessons --out DIR    executed copies and pictures go to the folder DIR instead
-    python -m tools.run_lessons --in-place   update the notebooks themselves, Test_Images/, the website's film
+    python -m tools.run_lessons --out DIR    copies and pictures go to the folder DIR instead
+    python -m tools.run_lessons --in-place   update notebooks, Test_Images/ and the website's film
 
 The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
 """
@@ -23,108 +23,96 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from course.files import write_text
 
-HERE = Path(__file__).resolve().parent.parent
-LESSONS = {
-    "S5": 12,
-    "S6": 10,
-}  # and the minutes they take on two CPU cores with bfloat16, MNIST, all epochs
+try:
+    import utils
+except ValueError as error:  # DEVICE names a device that this machine lacks
+    sys.exit(str(error))
+
+ROOT = Path(__file__).resolve().parent.parent
+# How long each takes with MNIST and all epochs, on two CPU cores with bfloat16.
+MINUTES = {"S5": 12, "S6": 10}
+# One more cell, neither shown nor kept, hands over what the notebook has collected.
+HAND_OVER = """\
+import json
+print(json.dumps([results, film.state() if "film" in globals() else None]))
+"""
 
 
 class Unfinished(Exception):
     """A lesson did not come to its end; the message says why, and where it is."""
 
 
+# --- One lesson --------------------------------------------------------------------------------
+
+
 class LiveClient(NotebookClient):
-    """Runs a notebook, and shows in the terminal what its cells print, except the extra last one."""
+    """Runs a notebook, and shows what its cells print, except the extra last one."""
 
     def output(self, outs, msg, display_id, cell_index):
-        if msg["msg_type"] == "stream" and cell_index < len(self.nb.cells) - 1:
+        is_last = cell_index == len(self.nb.cells) - 1
+        if msg["msg_type"] == "stream" and not is_last:
             sys.stdout.write(msg["content"]["text"])
             sys.stdout.flush()
         return super().output(outs, msg, display_id, cell_index)
 
     def show_place(self, cell, cell_index):
         """Print the heading that stands before a code cell, if there is one."""
-        above = (
-            self.nb.cells[cell_index - 1].source if 0 < cell_index < len(self.nb.cells) - 1 else ""
-        )
+        last = len(self.nb.cells) - 1
+        if not 0 < cell_index < last:
+            return
+        above = self.nb.cells[cell_index - 1].source
         for heading in re.findall(r"^#+ (.+)$", above, re.MULTILINE):
-            print(
-                f"\n{time.strftime('%H:%M')}  {heading}  (cell {cell_index + 1} of {len(self.nb.cells) - 1})"
-            )
+            now = time.strftime("%H:%M")
+            print(f"\n{now}  {heading}  (cell {cell_index + 1} of {last})")
 
 
 def run_notebook(lesson, folder):
-    """Execute a notebook with `folder` as its working directory; return it, its results and its film."""
-    notebook = nbformat.read(HERE / f"{lesson}.ipynb", as_version=4)
-    # One more cell, neither shown nor kept, hands over what the notebook collected.
-    last = (
-        "import json; print(json.dumps([results, film.state() if 'film' in globals() else None]))"
-    )
-    notebook.cells.append(nbformat.v4.new_code_cell(last))
+    """Execute a notebook with this working directory; return it, its results and its film."""
+    notebook = nbformat.read(ROOT / f"{lesson}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(HAND_OVER))
     client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
     client.on_cell_start = client.show_place
-    client.extra_arguments = [
-        "--log-level=CRITICAL"
-    ]  # the kernel's own warnings are not about the lesson
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        raise unfinished(lesson, notebook, folder, str(error)) from None
-    except (
-        AssertionError,
-        KeyboardInterrupt,
-    ):  # nbclient's ways to say that a signal has stopped the kernel
-        raise unfinished(lesson, notebook, folder, "\n\nStopped.") from None
-    except DeadKernelError:
-        reason = "The process that ran the notebook has died, perhaps for lack of memory."
-        raise unfinished(lesson, notebook, folder, reason) from None
-    results, film = json.loads("".join(output.text for output in notebook.cells.pop().outputs))
+    client.extra_arguments = ["--log-level=CRITICAL"]  # no warnings about the kernel itself
+    problem = execute(client)
+    last = notebook.cells.pop()
+    if problem:
+        path = save_somewhere(notebook, folder / f"{lesson}.failed.ipynb")
+        where = f"; see {path.name} in {path.parent}" if path else ""
+        raise Unfinished(f"{problem}\n{lesson}.ipynb stopped there{where}")
+    results, film = json.loads("".join(output.text for output in last.outputs))
     return notebook, results, film
 
 
-def unfinished(lesson, notebook, folder, reason):
-    """Save what a lesson has reached, and return what to say about it."""
-    notebook.cells.pop()
-    place = keep(notebook, folder / f"{lesson}.failed.ipynb")
-    where = f"; see {place.name} in {place.parent}" if place else ""
-    return Unfinished(f"{reason}\n{lesson}.ipynb stopped there{where}")
+def execute(client):
+    """Run all cells; return what went wrong, or an empty text."""
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return str(error)
+    except (AssertionError, KeyboardInterrupt):  # nbclient, after a signal has stopped the kernel
+        return "\n\nStopped."
+    except DeadKernelError:
+        return "The process that ran the notebook has died, perhaps for lack of memory."
+    return ""
 
 
-def keep(notebook, path):
-    """Save a notebook, among the temporary files if need be; return where it is, or None if it is lost."""
-    for is_temporary in (False, True):
-        try:
-            place = (Path(tempfile.mkdtemp()) if is_temporary else path.parent) / path.name
-            save(notebook, place)
-            return place
-        except OSError as error:
-            print(f"{path.name} could not be written: {error.strerror}.")
+# --- Saving ------------------------------------------------------------------------------------
 
 
-def tidy(notebook):
-    """Keep what can be read without a kernel: final progress bars, no widgets, little metadata."""
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        if cell.cell_type != "code":
-            continue
-        merged = []
-        for output in cell.outputs:
-            if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
-                merged[-1].text += output.text
-            else:
-                merged.append(output)
-        for output in merged:
-            # Without a kernel a widget shows an error; the picture or text beside it stays.
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-            if output.output_type == "stream":
-                output.text = "\n".join(line.split("\r")[-1] for line in output.text.split("\n"))
-        cell.outputs = merged
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return notebook
+def save_somewhere(notebook, path):
+    """Save a notebook, as a temporary file if need be; return its path, or None if it is lost."""
+    try:
+        save(notebook, path)
+        return path
+    except OSError as error:
+        print(f"{path.name} could not be written: {error.strerror}.")
+    try:
+        spare = Path(tempfile.mkdtemp(), path.name)
+        save(notebook, spare)
+        return spare
+    except OSError as error:
+        print(f"{path.name} could not be written: {error.strerror}.")
+    return None
 
 
 def save(notebook, path):
@@ -132,19 +120,45 @@ def save(notebook, path):
     write_text(path, nbformat.writes(tidy(notebook)) + "\n")
 
 
-def how_long(lessons):
-    """What to expect, in one sentence."""
-    minutes, verb = (
-        sum(LESSONS[lesson] for lesson in lessons),
-        "take" if len(lessons) > 1 else "takes",
-    )
-    return (
-        f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that have "
-        "bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with EPOCHS=1."
-    )
+def tidy(notebook):
+    """Keep what can be read without a kernel: final progress bars, no widgets, little metadata."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = merge_streams(cell.outputs)
+            for output in cell.outputs:
+                tidy_output(output)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
 
 
-def main():
+def merge_streams(outputs):
+    """Join pieces of text that follow each other on the same stream."""
+    merged = []
+    for output in outputs:
+        is_stream = output.output_type == "stream"
+        if is_stream and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def tidy_output(output):
+    if output.output_type == "stream":
+        lines = output.text.split("\n")
+        output.text = "\n".join(line.split("\r")[-1] for line in lines)
+    # Without a kernel a widget shows an error; the picture or text beside it stays.
+    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+# --- The command -------------------------------------------------------------------------------
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -154,56 +168,81 @@ def main():
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
     args = parser.parse_args()
-    sys.stdout.reconfigure(
-        errors="replace"
-    )  # a Windows terminal may lack the progress bars' blocks
-    folder = HERE if args.in_place else (args.out or HERE / "runs").resolve()
-    if args.out and folder == HERE:
+    args.folder = ROOT if args.in_place else (args.out or ROOT / "runs").resolve()
+    if args.out and args.folder == ROOT:
         parser.error(
             "the lessons themselves are there: name another folder, or use --in-place without --out"
         )
     for lesson in args.lessons:
-        if lesson not in LESSONS:
-            parser.error(f"there is no lesson {lesson}: choose from {', '.join(LESSONS)}")
-    try:
-        import utils  # refuses a DEVICE that is not there
+        if lesson not in MINUTES:
+            parser.error(f"there is no lesson {lesson}: choose from {', '.join(MINUTES)}")
+    args.lessons = args.lessons or list(MINUTES)
+    return args
 
+
+def check_settings(args):
+    """Stop now, and not after half an hour, if the environment or the folder is unsuitable."""
+    try:
         utils.get_epochs(1)
     except ValueError as error:
         sys.exit(str(error))
-    if args.in_place and (utils.is_smoke_test() or utils.why_no_mnist(utils.get_root())):
+    if args.in_place and (utils.is_smoke_test() or not utils.ensure_mnist(utils.get_root())):
         sys.exit("The saved notebooks show a full run on MNIST: without it, leave out --in-place.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # fail now, not after half an hour
+        args.folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.folder).close()
     except OSError as error:
         sys.exit(
-            f"nothing can be written to {folder} ({error.strerror}): name another folder with --out"
+            f"nothing can be written to {args.folder} ({error.strerror}): "
+            "name another folder with --out"
         )
 
-    # So the notebooks find the course's files and data wherever they run.
-    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *others])
-    os.environ["MNIST_ROOT"] = str((HERE / utils.get_root()).resolve())
 
-    lessons = args.lessons or list(LESSONS)
-    print(how_long(lessons))
+def set_environment():
+    """Let the notebooks find the course's files and data wherever they run."""
+    paths = [str(ROOT)]
+    if os.environ.get("PYTHONPATH"):
+        paths.append(os.environ["PYTHONPATH"])
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ["MNIST_ROOT"] = str((ROOT / utils.get_root()).resolve())
+
+
+def how_long(lessons):
+    """What to expect, in one sentence."""
+    minutes = sum(MINUTES[lesson] for lesson in lessons)
+    verb = "take" if len(lessons) > 1 else "takes"
+    return (
+        f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that "
+        "have bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with "
+        "EPOCHS=1."
+    )
+
+
+def run_lesson(lesson, args, results):
+    """Run a lesson, add its rows to the results, and save it."""
+    print(f"\n===== {lesson}.ipynb =====\n", flush=True)
+    notebook, rows, film = run_notebook(lesson, args.folder)
+    for row in rows:
+        results.append(row | {"network": f"{row['network']} ({lesson})"})
+    path = save_somewhere(notebook, args.folder / f"{lesson}.ipynb")
+    if path is None:
+        raise Unfinished(f"Free some space; {lesson}.ipynb is lost.")
+    if path.parent != args.folder:
+        raise Unfinished(f"Free some space; the complete {lesson}.ipynb is in {path.parent}.")
+    if film and args.in_place:
+        write_text(ROOT / "website" / "film.json", json.dumps(film) + "\n")
+
+
+def main():
+    args = parse_arguments()
+    sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the bars' blocks
+    check_settings(args)
+    set_environment()
+    print(how_long(args.lessons))
     results = []
     try:
-        for lesson in lessons:
-            print(f"\n===== {lesson}.ipynb =====\n", flush=True)
-            notebook, reached, film = run_notebook(lesson, folder)
-            results += [row | {"network": f"{row['network']} ({lesson})"} for row in reached]
-            place = keep(notebook, folder / f"{lesson}.ipynb")
-            if place != folder / f"{lesson}.ipynb":
-                where = (
-                    f"the complete {lesson}.ipynb is in {place.parent}"
-                    if place
-                    else f"{lesson}.ipynb is lost"
-                )
-                raise Unfinished(f"Free some space; {where}.")
-            if film and args.in_place:
-                write_text(HERE / "website" / "film.json", json.dumps(film) + "\n")
+        for lesson in args.lessons:
+            run_lesson(lesson, args, results)
     except Unfinished as stop:
         if results:
             utils.print_results(results)

@@ -1,4 +1,4 @@
-"""Make the copy of the course that Sphinx turns into the website, and export the networks that its pages run.
+"""Make the copy of the course that Sphinx turns into the website, and export its networks.
 
     python -m website.build FOLDER
 
@@ -16,14 +16,14 @@ import nbformat
 
 import model
 from benchmarks import report
-from course.widgets.bench import BackpropBench
 from course.checkpoints import get_trained
+from course.widgets.bench import BackpropBench
 from tools.publish import current
-from website.drawing import draw_network
+from website.drawing import draw_blocks
 from website.networks import export
 
-HERE = Path(__file__).resolve().parent.parent
-SITE = HERE / "website"
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "website"
 PAGES = {  # of the repository, and what they are called on the website
     "S5.ipynb": "S5.ipynb",
     "S6.ipynb": "S6.ipynb",
@@ -36,9 +36,12 @@ WIDGETS = {
     "ConvolutionLens": "lens",
     "TrainingFilm": "film",
 }
+NETWORK_OF = {"pad": "NetGAP", "lens": "Net"}
 NOTES = {  # below a widget
-    "lens": "On this page, the lens shows the network that comes with the course, not the one trained above.",
-    "pad": "On this page, the pad starts with <code>NetGAP</code>. The list has <code>Net</code>, too.",
+    "lens": "On this page, the lens shows the network that comes with the course, "
+    "not the one trained above.",
+    "pad": "On this page, the pad starts with <code>NetGAP</code>. "
+    "The list has <code>Net</code>, too.",
 }
 HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks for it
 
@@ -54,36 +57,29 @@ def build(folder):
     if folder.exists() and not (folder / "_static").exists():  # the first thing that a copy gets
         sys.exit(f"{folder} holds something else: name a new folder, or that of an earlier copy")
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(SITE / "static", folder / "_static")
+    static = folder / "_static"
+    shutil.copytree(SITE / "static", static)
     for name in ["Test_Images", "website/badges"]:
-        shutil.copytree(HERE / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name)
     shutil.copy(SITE / "conf.py", folder)
-    copy_widgets(folder / "_static")
-    (folder / "_static" / "stills").mkdir()
-    shutil.copy(HERE / "Test_Images" / "digit_pad.png", folder / "_static" / "stills")
-    sizes = export_networks(folder / "_static" / "networks")
-    for source, target in PAGES.items():
+    copy_widgets(static)
+    (static / "stills").mkdir()
+    shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
+    sizes = export_networks(static / "networks")
+    (static / "lessons").mkdir()
+    for source in PAGES:
         if source.endswith(".ipynb"):
             copy_lesson(source, folder, sizes)
         else:
-            text = (HERE / source).read_text(encoding="utf-8")
-            text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
-            if (
-                source == "benchmarks/README.md"
-            ):  # the README, which is not on the website, has the results
-                results = "\n".join(report.accuracy_table())
-                text = text.replace(
-                    "## How the recipes were found", f"{results}\n\n## How the recipes were found"
-                )
-            (folder / target).write_text(relink(text, source), encoding="utf-8")
+            copy_page(source, folder)
     write_landing_page(folder)
 
 
 def copy_widgets(static):
-    """Copy the widgets' scripts as they are, their styles in one file, and the values they start with."""
+    """Copy the widgets' scripts as they are, their styles in one file, and their first values."""
     widgets = static / "widgets"
     widgets.mkdir()
-    folder = HERE / "course" / "widgets"
+    folder = ROOT / "course" / "widgets"
     styles = [folder / "look.css"]
     for name in WIDGETS.values():
         shutil.copy(folder / name / f"{name}.js", widgets)
@@ -98,15 +94,15 @@ def copy_widgets(static):
 def export_networks(folder):
     """Export the trained networks, and a list of them; return the size of each in bytes."""
     folder.mkdir()
-    listed, sizes = [], {}
+    listed = []
+    sizes = {}
     for name in report.NETWORKS:
         network = get_trained(getattr(model, name))
         export(network, folder)
         sizes[name] = (folder / f"{name}.bin").stat().st_size
         count = sum(weight.numel() for weight in network.parameters())
-        listed.append(
-            {"name": name, "text": f"{name}: {count:,} parameters, {megabytes(sizes[name])}"}
-        )
+        text = f"{name}: {count:,} parameters, {megabytes(sizes[name])}"
+        listed.append({"name": name, "text": text})
     (folder / "index.json").write_text(json.dumps(listed))
     return sizes
 
@@ -115,87 +111,131 @@ def megabytes(size):
     return f"{size / 1e6:.1f} MB" if size >= HEAVY else f"{size / 1e3:.0f} kB"
 
 
+# --- Pages and lessons ---------------------------------------------------------------------------
+
+
+def copy_page(source, folder):
+    """Copy a page, with links for the website and anchors as Sphinx writes them."""
+    text = (ROOT / source).read_text(encoding="utf-8")
+    text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
+    if source == "benchmarks/README.md":  # the results stand in a page that is not on the website
+        results = "\n".join(report.accuracy_table())
+        heading = "## How the recipes were found"
+        text = text.replace(heading, f"{results}\n\n{heading}")
+    (folder / PAGES[source]).write_text(relink(text, source), encoding="utf-8")
+
+
 def relink(text, source):
     """Lead links to the pages of the website, and links to other files to the repository."""
-    depth = (HERE / source).parent
+    return re.sub(r"\]\(([^)\s]+)\)", lambda match: f"]({new_link(match[1], source)})", text)
 
-    def follow(match):
-        name, hash_, anchor = match[1].partition("#")
-        if "://" in name or not name:
-            return f"]({name}{hash_}{anchor.lower() if not name else anchor})"
-        path = (depth / name).resolve()
-        place = path.relative_to(HERE).as_posix()
-        if place in PAGES:
-            return f"]({PAGES[place]}{hash_}{anchor})"
-        if place.startswith(("Test_Images/", "website/badges/")):
-            return f"]({place})"
-        kind = "tree" if path.is_dir() else "blob"
-        return f"](https://github.com/{current()}/{kind}/main/{place}{hash_}{anchor})"
 
-    return re.sub(r"\]\(([^)\s]+)\)", follow, text)
+def new_link(link, source):
+    """Where a link of the page `source` leads on the website."""
+    if "://" in link:
+        return link
+    if link.startswith("#"):
+        return link.lower()
+    name, hash_, anchor = link.partition("#")
+    path = (ROOT / source).parent.joinpath(name).resolve()
+    place = path.relative_to(ROOT).as_posix()
+    if place in PAGES:
+        return f"{PAGES[place]}{hash_}{anchor}"
+    if place.startswith(("Test_Images/", "website/badges/")):
+        return place
+    kind = "tree" if path.is_dir() else "blob"
+    return f"https://github.com/{current()}/{kind}/main/{place}{hash_}{anchor}"
 
 
 def copy_lesson(source, folder, sizes):
-    """Copy a notebook: links lead to the website, widgets run, and it can be downloaded as it is."""
-    (folder / "_static" / "lessons").mkdir(exist_ok=True)
-    shutil.copy(HERE / source, folder / "_static" / "lessons")
-    notebook = nbformat.read(HERE / source, as_version=4)
+    """Copy a notebook as it is, for visitors to download, and once more as a page with widgets."""
+    shutil.copy(ROOT / source, folder / "_static" / "lessons")
+    notebook = nbformat.read(ROOT / source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, source)
-        else:
-            for output in cell.outputs:
-                widget = WIDGETS.get(output.get("data", {}).get("text/plain", "").partition("(")[0])
-                if widget:
-                    output.data = {"text/html": live(widget, cell, output, folder, sizes)}
+            continue
+        for output in cell.outputs:
+            widget = find_widget(output)
+            if widget:
+                save_picture(cell, output, folder)
+                output.data = {"text/html": live(widget, cell, sizes)}
     demote(notebook.cells)
     first = notebook.cells[0]
     download = f'<a href="_static/lessons/{source}" download>Download this notebook</a>'
-    first.source = re.sub(r"(\n\[!\[.*\n)(?!\[!\[)", rf"\1{download}\n", first.source, count=1)
+    last_badge = r"(\n\[!\[.*\n)(?!\[!\[)"
+    first.source = re.sub(last_badge, rf"\1{download}\n", first.source, count=1)
     nbformat.write(notebook, folder / source)
 
 
 def demote(cells):
     """Keep one title on the page: from the second one on, lower every heading by one level."""
-    texts = [cell for cell in cells if cell.cell_type == "markdown"]
-    titles = [n for n, cell in enumerate(texts) if re.search("^# ", cell.source, re.MULTILINE)]
-    for cell in texts[titles[1] :] if len(titles) > 1 else []:
-        cell.source = re.sub(r"^#", "##", cell.source, flags=re.MULTILINE)
+    titles = 0
+    for cell in cells:
+        if cell.cell_type != "markdown":
+            continue
+        if re.search("^# ", cell.source, re.MULTILINE):
+            titles += 1
+        if titles > 1:
+            cell.source = re.sub(r"^#", "##", cell.source, flags=re.MULTILINE)
 
 
-def live(widget, cell, output, folder, sizes):
-    """The HTML for a widget: a still picture until host.js starts the widget."""
-    stills = folder / "_static" / "stills"
-    (stills / f"{cell.id}.png").write_bytes(base64.b64decode(output.data["image/png"]))
-    network = {"pad": "NetGAP", "lens": "Net"}.get(widget)
-    asks = network and sizes[network] >= HEAVY
-    button = f"<button>Wake it up ({megabytes(sizes[network])})</button>" if asks else ""
-    attribute = f' data-network="{network}"' if network else ""
+# --- Widgets in a page ---------------------------------------------------------------------------
+
+
+def find_widget(output):
+    """The name of the widget that an output shows; None if it shows something else."""
+    text = output.get("data", {}).get("text/plain", "")
+    kind, _, _ = text.partition("(")
+    return WIDGETS.get(kind)
+
+
+def save_picture(cell, output, folder):
+    """Save the still picture that a visitor sees until the widget starts."""
+    picture = base64.b64decode(output.data["image/png"])
+    (folder / "_static" / "stills" / f"{cell.id}.png").write_bytes(picture)
+
+
+def live(widget, cell, sizes):
+    """The HTML for a widget: its still picture until host.js starts it."""
+    attributes = f'class="live live-{widget}" data-widget="{widget}"'
     alt = cell.metadata.mystnb.image.alt
-    note = f'<p class="live-note">{NOTES[widget]}</p>' if widget in NOTES else ""
-    return (
-        f'<div class="live live-{widget}" data-widget="{widget}"{attribute}>'
-        f'<img src="_static/stills/{cell.id}.png" alt="{alt}">{button}</div>{note}'
-    )
+    content = f'<img src="_static/stills/{cell.id}.png" alt="{alt}">'
+    note = ""
+    if widget in NETWORK_OF:
+        network = NETWORK_OF[widget]
+        attributes += f' data-network="{network}"'
+        if sizes[network] >= HEAVY:
+            content += f"<button>Wake it up ({megabytes(sizes[network])})</button>"
+    if widget in NOTES:
+        note = f'<p class="live-note">{NOTES[widget]}</p>'
+    return f"<div {attributes}>{content}</div>{note}"
+
+
+# --- The landing page ----------------------------------------------------------------------------
 
 
 def write_landing_page(folder):
     """Fill the landing page with the measured accuracies, and with a drawing of each network."""
-    text = (SITE / "index.md").read_text(encoding="utf-8")
+    values = {
+        "repository": current(),
+        "Net-plain.accuracy": mean_accuracy(report.read("accuracy-Net-plain")),
+    }
     for name in report.NETWORKS:
         record = report.read(f"accuracy-{name}")
         table = json.loads((folder / "_static" / "networks" / f"{name}.json").read_text())
-        values = {
-            "parameters": f"{record['parameters']:,}",
-            "accuracy": report.mean_and_spread(report.accuracies(record)),
-            "seeds": len(record["runs"]),
-            "drawing": draw_network(table["layers"], name),
-        }
-        for key, value in values.items():
-            text = text.replace(f"{{{{{name}.{key}}}}}", str(value))
-    plain = report.mean_and_spread(report.accuracies(report.read("accuracy-Net-plain")))
-    text = text.replace("{{Net-plain.accuracy}}", plain).replace("{{repository}}", current())
+        values[f"{name}.parameters"] = f"{record['parameters']:,}"
+        values[f"{name}.accuracy"] = mean_accuracy(record)
+        values[f"{name}.seeds"] = str(len(record["runs"]))
+        values[f"{name}.drawing"] = draw_blocks(table["layers"], name)
+    text = (SITE / "index.md").read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace("{{" + name + "}}", value)
     (folder / "index.md").write_text(text, encoding="utf-8")
+
+
+def mean_accuracy(record):
+    return report.mean_and_spread(report.accuracies(record))
 
 
 if __name__ == "__main__":

