@@ -27,12 +27,12 @@ def test_it_takes_digits_as_a_data_set_or_the_pad_gives_them(digits):
 def test_another_digit_gives_other_numbers_and_the_network_stays_as_it_was(digits):
     network = Net().train()
     lens = ConvolutionLens(network, digits.data[0])
-    before = lens.numbers
+    before = lens.buffer
     lens.image = digits.data[1]
-    assert lens.numbers != before and len(lens.numbers) == len(before) and network.training
+    assert lens.buffer != before and len(lens.buffer) == len(before) and network.training
     nn.init.zeros_(network.conv1.weight)  # it is trained on, say
     lens.image = digits.data[0]
-    assert lens.numbers == before
+    assert lens.buffer == before
 
 
 def test_other_pictures_are_refused(digits):
@@ -46,19 +46,19 @@ def test_other_pictures_are_refused(digits):
 def test_its_page_gets_the_weights_first_and_then_the_maps(digits):
     network, image = NetMini().eval(), digits[0][0]
     state = ConvolutionLens(network, image).state()
-    assert set(state) == {"layers", "numbers"}
+    assert set(state) == {"layers", "buffer"}
     layers = state["layers"]
     numbers = torch.frombuffer(
-        bytearray(base64.b64decode(state["numbers"]["base64"])), dtype=torch.float32
+        bytearray(base64.b64decode(state["buffer"]["base64"])), dtype=torch.float32
     )
-    assert layers[0] | {"at": 0} == {
-        "name": "image", "kind": "image", "shape": [1, 28, 28], "at": 0, "jump": 1, "field": 1, "start": 0,
+    assert layers[0] | {"offset": 0} == {
+        "name": "image", "kind": "image", "shape": [1, 28, 28], "offset": 0, "jump": 1, "field": 1, "start": 0,
     }  # fmt: skip
-    assert torch.equal(numbers[layers[0]["at"] :][: 28 * 28], image.flatten())
+    assert torch.equal(numbers[layers[0]["offset"] :][: 28 * 28], image.flatten())
     weights = sum(
         value.numel() for name, value in network.state_dict().items() if "num_batches" not in name
     )
-    assert layers[0]["at"] == weights
+    assert layers[0]["offset"] == weights
     with torch.no_grad():
         assert torch.equal(numbers[-10:], network(image[None])[0])
 
@@ -135,7 +135,7 @@ def test_each_map_can_be_computed_from_what_the_page_gets(digits, make):
             case "":
                 return x.sigmoid()
 
-    maps = [read(layer["at"], 1, *layer["shape"]) for layer in layers]
+    maps = [read(layer["offset"], 1, *layer["shape"]) for layer in layers]
     for layer, before, after in zip(layers[1:], maps, maps[1:]):
         computed = compute(layer, before)
         torch.testing.assert_close(computed.reshape(after.shape), after, msg=layer["name"])

@@ -17,6 +17,7 @@ from torch import nn
 from benchmarks import report
 from course.widgets.bench import BackpropBench
 from course.checkpoints import get_trained
+from course.widgets.look import Widget
 from model import Net, NetFC, NetGAP, NetMini
 from website import build
 from website.drawing import draw_network
@@ -50,11 +51,11 @@ def test_all_weights_are_exported(Network, tmp_path):
     ]
     expected = np.concatenate([tensor.numpy().ravel() for tensor in expected])
     assert np.array_equal(np.sort(weights), np.sort(expected))
-    assert table["layers"][0]["at"] == len(weights), (
+    assert table["layers"][0]["offset"] == len(weights), (
         "the results of the layers come after the weights"
     )
     last = table["layers"][-1]
-    assert last["shape"] == [1, 1, 10] and table["size"] == last["at"] + 10
+    assert last["shape"] == [1, 1, 10] and table["size"] == last["offset"] + 10
     assert len(table["views"]) == 16 and set(table["views"][0]) == {"angle", "shift", "scale"}
 
 
@@ -216,7 +217,8 @@ def test_the_copy_is_complete_and_the_lessons_stay_as_they_are(copy):
         "film": "film",
     }.items():
         script = copy / "_static" / "widgets" / f"{widget}.js"
-        assert script.read_bytes() == (HERE / "course" / "widgets" / folder / f"{widget}.js").read_bytes()
+        source = HERE / "course" / "widgets" / folder / f"{widget}.js"
+        assert script.read_text(encoding="utf-8") == Widget.script(source)
     assert (
         json.loads((copy / "_static" / "widgets" / "bench.json").read_text())
         == BackpropBench().state()

@@ -42,7 +42,7 @@ def describe(network):
         )
     columns = {name: values.tolist() for name, values in variations(VIEWS).items()}
     views = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["at"]]
+    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["offset"]]
 
 
 def replay(layers, numbers, images):

@@ -1,6 +1,7 @@
-"""What the course's widgets share in Python; look.css holds what they share on the page."""
+"""What the widgets share in Python; look.js and look.css hold what they share on the page."""
 
 import base64
+import re
 from pathlib import Path
 
 import anywidget
@@ -8,8 +9,9 @@ import torch
 
 from course.insight import as_batch
 
-HERE = Path(__file__).resolve().parent
-PICTURES = HERE.parents[1] / "Test_Images"
+FOLDER = Path(__file__).resolve().parent
+PICTURES = FOLDER.parents[1] / "Test_Images"
+SHARED_IMPORT = re.compile(r'^import \{[^}]*\} from "\.\./(\w+\.js)";\n', re.MULTILINE)
 
 
 class Widget(anywidget.AnyWidget):
@@ -20,7 +22,20 @@ class Widget(anywidget.AnyWidget):
     @staticmethod
     def css(path):
         """The widget's own style sheet, after the one that all share."""
-        return (HERE / "look.css").read_text(encoding="utf-8") + path.read_text(encoding="utf-8")
+        return _read(FOLDER / "look.css") + _read(path)
+
+    @staticmethod
+    def script(path):
+        """The widget's script, after the shared files that it imports: look.js, layers.js.
+
+        anywidget loads a script as a blob, from where `import ... from "../look.js"` leads nowhere.
+        So the files become one module: the imports go, and the text of the imported files comes
+        first. What these export is then declared in the module itself. Two rules make this work:
+        the shared files import nothing, and no two joined files use a name twice.
+        """
+        script = _read(path)
+        shared = [_read(FOLDER / name) for name in SHARED_IMPORT.findall(script)]
+        return "\n".join([*shared, SHARED_IMPORT.sub("", script)])
 
     def __repr__(self):
         return f"{type(self).__name__}()"
@@ -51,7 +66,7 @@ class Widget(anywidget.AnyWidget):
 
 
 class DigitWidget(Widget):
-    """A widget about a digit; set `image` to another one, and `_update_page` computes what the page shows."""
+    """A widget about a digit; when `image` is set, `_update_page` computes what the page shows."""
 
     @property
     def image(self):
@@ -66,3 +81,7 @@ class DigitWidget(Widget):
             )
         self._image = as_batch(image.reshape(28, 28))[0]
         self._update_page()
+
+
+def _read(path):
+    return path.read_text(encoding="utf-8")

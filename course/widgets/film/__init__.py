@@ -25,7 +25,7 @@ class TrainingFilm(DigitWidget):
     Set `film.image` to ask about another digit: the networks of all epochs answer.
     """
 
-    _esm = Path(__file__).parent / "film.js"
+    _esm = DigitWidget.script(Path(__file__).parent / "film.js")
     _css = DigitWidget.css(Path(__file__).parent / "film.css")
 
     filters = traitlets.Bytes().tag(

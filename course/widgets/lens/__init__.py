@@ -49,7 +49,7 @@ def trace(model, image):
         numbers.append(tensor.detach().float().flatten())
         return place
 
-    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "at": keep(image, maps)}
+    pixels = {"name": "image", "kind": "image", "shape": [1, 28, 28], "offset": keep(image, maps)}
     layers.append(pixels | {"jump": 1, "field": 1, "start": 0})
     for function, args, kwargs, _, output in calls.noted:
         is_step = (
@@ -59,7 +59,7 @@ def trace(model, image):
             continue
         before, kind = layers[-1], KINDS.get(function, "")
         shape = list(output.shape[1:]) if output.dim() == 4 else [1, 1, output.shape[1]]
-        layer = {"kind": kind, "shape": shape, "at": keep(output, maps)}
+        layer = {"kind": kind, "shape": shape, "offset": keep(output, maps)}
         layer |= {name: before[name] for name in ("jump", "field", "start")}
         layer["name"] = f"{kind or function} {sum(other['kind'] == kind for other in layers) + 1}"
         if function in ARGUMENTS:
@@ -81,7 +81,7 @@ def trace(model, image):
             }
         layers.append(layer)
     for layer in layers:
-        layer["at"] += sum(part.numel() for part in weights)
+        layer["offset"] += sum(part.numel() for part in weights)
     return layers, torch.cat(weights + maps)
 
 
@@ -100,12 +100,12 @@ def _for_all_maps(kernels, maps):
 class ConvolutionLens(DigitWidget):
     """A widget that explains each cell of each map. Set `lens.image` to look at another digit."""
 
-    _esm = Path(__file__).parent / "lens.js"
+    _esm = DigitWidget.script(Path(__file__).parent / "lens.js")
     _css = DigitWidget.css(Path(__file__).parent / "lens.css")
     preview = "lens.png"
 
     layers = traitlets.List().tag(sync=True)
-    numbers = traitlets.Bytes().tag(sync=True)  # all maps and weights, as 32-bit numbers
+    buffer = traitlets.Bytes().tag(sync=True)  # all maps and weights, as 32-bit numbers
 
     def __init__(self, model, image):
         super().__init__()
@@ -115,7 +115,8 @@ class ConvolutionLens(DigitWidget):
     def _update_page(self):
         layers, numbers = trace(self._model, self.image)
         with self.hold_sync():  # both reach the page together
-            self.layers, self.numbers = layers, numbers.numpy().tobytes()
+            self.layers = layers
+            self.buffer = numbers.numpy().tobytes()
 
     def __repr__(self):
         return f"ConvolutionLens({type(self._model).__name__})"
