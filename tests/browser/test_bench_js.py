@@ -52,7 +52,7 @@ def test_the_factors_of_each_gradient_multiply_to_it(bench_js):
     for weights, inputs, targets in random_cases(5):
         expected = BackpropBench(inputs, weights, targets).gradients
         for n in range(1, 9):
-            code = "(bench, args) => bench.product(...args)[1]"
+            code = "(bench, args) => bench.product(...args).numbers"
             numbers = bench_js.evaluate(code, [n, weights, inputs, targets])
             code = numbers.replace("−", "-").replace("·", "*").replace("[", "(").replace("]", ")")
             assert eval(code) == pytest.approx(expected[n - 1], rel=0.02, abs=2e-4), (
@@ -62,8 +62,8 @@ def test_the_factors_of_each_gradient_multiply_to_it(bench_js):
 
 def test_the_notation_is_the_lessons(bench_js):
     def names(n):
-        code = "(bench, n) => bench.product(n, [1, 1, 1, 1, 1, 1, 1, 1], [1, 1], [0, 0])[0]"
-        return re.sub(r"</?sub>", "", bench_js.evaluate(code, n))
+        code = "(bench, n) => bench.product(n, [1, 1, 1, 1, 1, 1, 1, 1], [1, 1], [0, 0]).names"
+        return bench_js.evaluate(code, n).replace("_", "")
 
     assert names(5) == "(ao1 − t1) · ao1(1 − ao1) · ah1"
     assert names(8) == "(ao2 − t2) · ao2(1 − ao2) · ah2"
@@ -159,7 +159,7 @@ def test_forward_backward_update_make_one_step_and_so_does_step(shown):
     assert (
         value(shown, "weights") == by_three and texts(shown, ".bench-error .bench-value") == error
     )
-    assert texts(shown, ".bench-told") == ["Step 1: E falls from 0.242520 to 0.228548."]
+    assert texts(shown, ".bench-status") == ["Step 1: E falls from 0.242520 to 0.228548."]
 
 
 def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
@@ -181,12 +181,12 @@ def test_rewind_returns_to_the_start_and_the_learning_rate_stays(shown):
     )
     shown.get_by_label("learning rate").fill("-1")
     shown.get_by_label("learning rate").press("Enter")
-    assert texts(shown, ".bench-told") == ["The learning rate must be a number from 0 to 1000."]
+    assert texts(shown, ".bench-status") == ["The learning rate must be a number from 0 to 1000."]
     assert value(shown, "learning_rate") == 0.5
     assert shown.get_by_label("learning rate").input_value() == "0.5"
     shown.get_by_label("learning rate").fill("0.25")
     shown.get_by_label("learning rate").press("Enter")
-    assert texts(shown, ".bench-told") == ["The learning rate is 0.25."], "the complaint is over"
+    assert texts(shown, ".bench-status") == ["The learning rate is 0.25."], "the complaint is over"
 
 
 def test_a_weight_follows_mouse_and_keys_and_all_else_follows_it(shown):
@@ -247,7 +247,7 @@ def test_the_curve_tells_the_error_of_the_step_under_the_pointer(shown):
 def test_the_curve_falls_with_the_error_and_its_keys_go_through_the_steps(shown):
     """Notices: a curve upside down, arrow keys that do the opposite, and a step before the first."""
     press(shown, "100 steps")
-    assert texts(shown, ".bench-told") == ["Step 100: E falls from 0.242520 to 0.012395."]
+    assert texts(shown, ".bench-status") == ["Step 100: E falls from 0.242520 to 0.012395."]
     points = shown.locator(".bench-now").get_attribute("points").split()
     heights = [150 - float(point.split(",")[1]) for point in points]
     assert len(heights) == 101 and heights == sorted(heights, reverse=True)
@@ -311,7 +311,7 @@ def test_weights_do_not_become_infinite(shown):
     shown.evaluate("() => { values.learning_rate = 1e308; values.targets = [100, 1]; }")
     before = value(shown, "weights")
     press(shown, "Rewind", "Step")
-    assert texts(shown, ".bench-told") == [
+    assert texts(shown, ".bench-status") == [
         "The weights would become infinite: use a smaller learning rate."
     ]
     assert value(shown, "weights") == before and value(shown, "past") == []
@@ -321,7 +321,7 @@ def test_a_learning_rate_of_0_changes_nothing(shown):
     shown.get_by_label("learning rate").fill("0")
     shown.get_by_label("learning rate").press("Enter")
     press(shown, "Step")
-    assert texts(shown, ".bench-told") == ["Step 1: E stays at 0.242520."]
+    assert texts(shown, ".bench-status") == ["Step 1: E stays at 0.242520."]
 
 
 def test_the_chosen_weight_is_marked_and_read_aloud_with_its_gradient(shown):
@@ -335,7 +335,7 @@ def test_the_chosen_weight_is_marked_and_read_aloud_with_its_gradient(shown):
 def test_what_hardly_changes_neither_falls_nor_rises(shown):
     shown.evaluate("() => { values.learning_rate = 1000; heard['change:learning_rate'](); }")
     press(shown, "100 steps", "Step")
-    assert texts(shown, ".bench-told") == ["Step 101: E stays at 0.000100."]
+    assert texts(shown, ".bench-status") == ["Step 101: E stays at 0.000100."]
 
 
 def test_numbers_set_in_python_are_shown(shown):

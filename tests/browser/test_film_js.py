@@ -23,7 +23,7 @@ def film_js(page):
 def test_pictures_are_laid_out_side_by_side(film_js):
     """Notices rows and columns swapped, and pictures that touch or overlap."""
     code = """film => {
-        const [width, height, rgba] = film.sheet([10, 20, 30, 40, 50, 60], [3, 1, 2], 2, (b) => [b, b, b]);
+        const {width, height, rgba} = film.sheet([10, 20, 30, 40, 50, 60], [3, 1, 2], 2, (b) => [b, b, b]);
         const every = (channel) => [...rgba].filter((_, n) => n % 4 === channel);
         return [width, height, every(0), every(3)];
     }"""
@@ -65,7 +65,7 @@ SHOW = """(film, [css, values]) => {
 @pytest.fixture
 def shown(page, film_js):
     """The page with a film of three epochs, in which the network is changed by hand."""
-    history = utils.History(NetMini(), None)
+    history = utils.History(m := NetMini(), torch.optim.SGD(m.parameters(), lr=0.1), live=False)
     image = utils.Normalize()(utils.shipped_digits()[0][3, :1])[0]
     film = TrainingFilm(history, image)
     for epoch, _ in enumerate(film.record(range(3))):

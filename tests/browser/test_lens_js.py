@@ -23,7 +23,7 @@ DECODE = "Float32Array.from(new Float32Array(Uint8Array.from(atob(text), (c) => 
 EXPLAIN = f"""(lens, [text, layers, cells]) => {{
   const numbers = {DECODE};
   return cells.map((cell) => {{
-    const {{ kind, result }} = lens.explain(numbers, layers, ...cell);
+    const {{ kind, result }} = lens.explain(lens.connect(layers, numbers)[cell[0]], ...cell.slice(1));
     return [kind, result];
   }});
 }}"""
@@ -51,11 +51,11 @@ def test_every_kind_of_layer_is_worked_out_as_pytorch_does(lens_js, Network):
             expected.append(
                 (
                     layer["kind"],
-                    numbers[layer["at"] + (map_ * height + row) * width + column].item(),
+                    numbers[layer["offset"] + (map_ * height + row) * width + column].item(),
                 )
             )
         cells.append([place, 0, 0, 0])
-        expected.append((layer["kind"], numbers[layer["at"]].item()))
+        expected.append((layer["kind"], numbers[layer["offset"]].item()))
     found = lens_js.evaluate(EXPLAIN, [encoded(numbers), layers, cells])
     for (kind, result), (expected_kind, expected_result) in zip(found, expected):
         assert kind == expected_kind != ""
@@ -74,7 +74,7 @@ def test_batch_norm_after_a_linear_layer_or_without_weights(lens_js):
     found = lens_js.evaluate(EXPLAIN, [encoded(numbers), table, cells])
     for (kind, result), (place, map_, row, column) in zip(found, cells):
         _, height, width = table[place]["shape"]
-        expected = numbers[table[place]["at"] + (map_ * height + row) * width + column].item()
+        expected = numbers[table[place]["offset"] + (map_ * height + row) * width + column].item()
         assert kind == "batch norm" and result == pytest.approx(expected, abs=1e-4)
 
 
@@ -85,9 +85,9 @@ def test_the_numbers_noted_are_those_of_the_forward_pass():
         first = F.relu(network.conv1(DIGIT[None]))[0]
         last = network(DIGIT[None])[0]
     assert [layer["name"] for layer in layers[:3]] == ["image", "conv1", "ReLU 1"]
-    at = layers[2]["at"]
+    at = layers[2]["offset"]
     torch.testing.assert_close(numbers[at : at + first.numel()].view_as(first), first)
-    torch.testing.assert_close(numbers[layers[-1]["at"] :][:10], last)
+    torch.testing.assert_close(numbers[layers[-1]["offset"] :][:10], last)
 
 
 class Branched(nn.Module):
@@ -112,7 +112,7 @@ def test_what_the_lens_cannot_explain_it_says_so(lens_js):
 
 def test_large_scores_are_explained(lens_js):
     """Notices: exponentials that become infinite."""
-    layers = [{"at": 0, "shape": [1, 1, 2]}, {"kind": "log-softmax", "at": 2, "shape": [1, 1, 2]}]
+    layers = [{"offset": 0, "shape": [1, 1, 2]}, {"kind": "log-softmax", "offset": 2, "shape": [1, 1, 2]}]
     numbers = torch.tensor([1000.0, 0, 0, -1000])
     found = lens_js.evaluate(EXPLAIN, [encoded(numbers), layers, [[1, 0, 0, 0], [1, 0, 0, 1]]])
     assert found == [["log-softmax", 0], ["log-softmax", -1000]]
@@ -129,7 +129,7 @@ def test_the_field_of_a_cell_stays_on_the_image(lens_js):
 
 SHOW = f"""(lens, [css, layers, text]) => {{
   document.head.appendChild(document.createElement("style")).textContent = css;
-  window.values = {{ layers, numbers: new DataView({DECODE}.buffer) }};
+  window.values = {{ layers, buffer: new DataView({DECODE}.buffer) }};
   window.heard = {{}};
   const model = {{
     get: (name) => values[name],
@@ -141,8 +141,8 @@ SHOW = f"""(lens, [css, layers, text]) => {{
 
 
 RENEW = f"""([layers, text]) => {{
-  values = {{ layers, numbers: new DataView({DECODE}.buffer) }};
-  heard["change:numbers"]();
+  values = {{ layers, buffer: new DataView({DECODE}.buffer) }};
+  heard["change:buffer"]();
 }}"""
 
 
@@ -235,7 +235,7 @@ def numbers_in(text):
 def values_of(layers, numbers, name):
     """What a layer computed, as a tensor."""
     layer = next(layer for layer in layers if name in (layer["name"], layer["kind"]))
-    return numbers[layer["at"] :][: math.prod(layer["shape"])].view(layer["shape"])
+    return numbers[layer["offset"] :][: math.prod(layer["shape"])].view(layer["shape"])
 
 
 def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens_js):

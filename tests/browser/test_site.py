@@ -613,8 +613,7 @@ def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
         expected = network(pictures)
     answers = engine(
         """async (e, table, weights, pictures) => {
-          const network = { ...table, numbers: new Float32Array(table.size) };
-          network.numbers.set(weights);
+          const network = e.assemble(table, weights);
           return pictures.map(picture => Array.from(e.run(network, picture)));
         }""",
         json.loads((tmp_path / "Strided.json").read_text()),
@@ -629,8 +628,8 @@ def test_a_network_of_ones_own_answers_as_in_pytorch(engine, tmp_path):
 def test_a_network_may_be_very_sure(engine):
     """Notices: exponentials that become infinite."""
     answers = engine("""e => {
-      const layers = [{ at: 0, shape: [1, 1, 2] }, { kind: "log-softmax", at: 2, shape: [1, 1, 2] }];
-      return Array.from(e.run({ layers, numbers: new Float32Array(4) }, [1000, 0]));
+      const layers = [{ offset: 0, shape: [1, 1, 2] }, { kind: "log-softmax", offset: 2, shape: [1, 1, 2] }];
+      return Array.from(e.run(e.assemble({ size: 4, layers }, []), [1000, 0]));
     }""")
     assert answers == [0, -1000]
 
