@@ -22,7 +22,7 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 /** How a cell was computed: its kind, the numbers that went in, and the result. */
 export function explain(layer, map, row, column) {
   const result = layer.output[cellIndex(layer.shape, map, row, column)];
-  const cell = LAYERS[layer.kind]?.cell(layer, map, row, column);
+  const cell = LAYERS[layer.kind]?.cell?.(layer, map, row, column);
   const isRight = cell && Math.abs(cell.result - result) <= 1e-3 * (1 + Math.abs(result));
   if (!isRight) return { kind: "", result }; // an unknown layer, or a network with branches
   return { kind: layer.kind, ...cell };
