@@ -47,21 +47,16 @@ class Widget(anywidget.AnyWidget):
 
     def state(self):
         """The values that the page starts with, ready for JSON: the website has no kernel."""
-        names = set(self.trait_names(sync=True)) - set(
-            anywidget.AnyWidget.class_trait_names(sync=True)
-        )
-        values = {name: getattr(self, name) for name in sorted(names) if not name.startswith("_")}
-        return {
-            name: {"base64": base64.b64encode(value).decode()}
-            if isinstance(value, bytes)
-            else value
-            for name, value in values.items()
-        }
+        all_names = set(self.trait_names(sync=True))
+        inherited = set(anywidget.AnyWidget.class_trait_names(sync=True))
+        names = [name for name in sorted(all_names - inherited) if not name.startswith("_")]
+        return {name: _as_json(getattr(self, name)) for name in names}
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        if (picture := self.still()) is not None:
-            data["image/png"] = base64.b64encode(picture).decode()
+        picture = self.still()
+        if picture is not None:
+            data["image/png"] = _as_base64(picture)
         return data, metadata
 
 
@@ -85,3 +80,12 @@ class DigitWidget(Widget):
 
 def _read(path):
     return path.read_text(encoding="utf-8")
+
+
+def _as_base64(data):
+    return base64.b64encode(data).decode()
+
+
+def _as_json(value):
+    """The value of a trait; bytes, which JSON does not have, in base64."""
+    return {"base64": _as_base64(value)} if isinstance(value, bytes) else value

@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -63,6 +64,17 @@ def fits(page):
     return page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+# How much brighter a widget's text is than what is behind it, or darker: from 0 to 255.
+CONTRAST = """widget => {
+  const brightness = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).reduce(
+    (sum, part) => sum + Number(part) / 3, 0);
+  const backgroundOf = (part) => getComputedStyle(part).backgroundColor;
+  let behind = widget;
+  while (/, 0\\)$|transparent/.test(backgroundOf(behind))) behind = behind.parentElement;
+  return Math.abs(brightness(getComputedStyle(widget).color) - brightness(backgroundOf(behind)));
+}"""
+
+
 def short_film(image=DIGIT):
     """A film of three epochs; after each, the network is sure of the digit that the epoch has."""
     network = NetMini()
@@ -77,7 +89,19 @@ def short_film(image=DIGIT):
     return film
 
 
-# --- The pad ---
+# --- The pad -------------------------------------------------------------------------------------
+
+
+def arc(x, y, radius, start, end, steps=14):
+    angles = [math.radians(start + (end - start) * n / steps) for n in range(steps + 1)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
+
+
+STROKES = {  # digits, as fractions of the pad
+    1: [(0.5, 0.2), (0.5, 0.5), (0.5, 0.8)],
+    3: [*arc(0.48, 0.33, 0.16, -150, 80), *arc(0.48, 0.66, 0.19, -80, 150)],
+    7: [(0.28, 0.24), (0.7, 0.22), (0.62, 0.4), (0.52, 0.6), (0.44, 0.82)],
+}
 
 
 def draw(page, points):
@@ -148,7 +172,7 @@ def next_frame(page):
     page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
-# --- A website ---
+# --- A website -----------------------------------------------------------------------------------
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -143,12 +143,6 @@ def test_a_film_without_a_training_says_so(page):
     assert "run the training first" in page.locator(".film").inner_text()
 
 
-def test_on_a_phone_the_whole_slider_is_in_view(shown):
-    shown.set_viewport_size({"width": 320, "height": 760})
-    slider = shown.locator(".film input").bounding_box()
-    assert slider["x"] + slider["width"] <= 320
-
-
 def test_in_high_contrast_the_bars_keep_their_colours(shown):
     shown.emulate_media(forced_colors="active")
     colours = "bar => [bar, bar.parentElement].map(part => getComputedStyle(part).backgroundColor)"

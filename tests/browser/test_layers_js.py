@@ -97,6 +97,19 @@ def test_each_number_and_each_cell_is_pytorchs(lens_js, network):
         assert result == pytest.approx(maps[tuple(cell)].item(), abs=1e-4, rel=1e-4), layer["name"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "outside"), [("convolution", 0), ("max-pooling", -math.inf), ("average pooling", 0)]
+)
+def test_a_cell_in_a_corner_sees_the_padding(lens_js, kind, outside):
+    """Notices: zeros for the largest of negative numbers, and rows for columns."""
+    layer = {"kind": kind, "kernel": 3, "stride": 2, "padding": 1, "weight": [1] * 9}
+    maps = {"inputShape": [1, 4, 4], "input": list(range(16)), "shape": [1, 2, 2]}
+    code = "(lens, layer) => lens.LAYERS[layer.kind].cell(layer, 0, 0, 1)"
+    cell = lens_js.evaluate(code, layer | maps)
+    seen = cell["parts"][0]["seen"] if kind == "convolution" else cell["seen"]
+    assert seen == [[outside] * 3, [1, 2, 3], [5, 6, 7]]
+
+
 def test_a_network_may_be_very_sure(lens_js):
     """Notices: exponentials that become infinite."""
     image = {"kind": "image", "offset": 0, "shape": [1, 1, 2]}
