@@ -85,7 +85,7 @@ def test_each_map_can_be_computed_from_what_the_page_gets(digits, make):
     image = digits[0][0]
     network = make().train()
     layers, numbers = trace(network, image)
-    maps = [read(numbers, layer["at"], 1, *layer["shape"]) for layer in layers]
+    maps = [read(numbers, layer["offset"], 1, *layer["shape"]) for layer in layers]
     for layer, before, after in zip(layers[1:], maps, maps[1:]):
         computed = compute(layer, before, numbers).reshape(after.shape)
         torch.testing.assert_close(computed, after, msg=layer["name"])
@@ -115,14 +115,14 @@ def test_each_layer_has_its_name_and_its_field(digits):
 def test_its_page_gets_the_weights_first_and_then_the_maps(digits):
     network = NetMini()
     state = ConvolutionLens(network, digits[0][0]).state()
-    assert set(state) == {"layers", "numbers"}
-    content = bytearray(base64.b64decode(state["numbers"]["base64"]))
+    assert set(state) == {"layers", "buffer"}
+    content = bytearray(base64.b64decode(state["buffer"]["base64"]))
     numbers = torch.frombuffer(content, dtype=torch.float32)
     image = state["layers"][0]
     values = network.state_dict().items()
     weights = sum(value.numel() for name, value in values if "num_batches" not in name)
     assert image == {
-        "name": "image", "kind": "image", "shape": [1, 28, 28], "at": weights,
+        "name": "image", "kind": "image", "shape": [1, 28, 28], "offset": weights,
         "jump": 1, "field": 1, "start": 0,
     }  # fmt: skip
     assert torch.equal(read(numbers, weights, 1, 28, 28), digits[0][0])
@@ -141,12 +141,12 @@ def test_it_takes_digits_as_a_data_set_or_the_pad_gives_them(digits):
 def test_another_digit_gives_other_numbers_and_the_network_stays_as_it_was(digits):
     network = Net()
     lens = ConvolutionLens(network, digits.data[0])
-    before = lens.numbers
+    before = lens.buffer
     lens.image = digits.data[1]
-    assert lens.numbers != before and len(lens.numbers) == len(before)
+    assert lens.buffer != before and len(lens.buffer) == len(before)
     nn.init.zeros_(network.conv1.weight)  # it is trained on, say
     lens.image = digits.data[0]
-    assert lens.numbers == before
+    assert lens.buffer == before
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 28, 28), None, "a 7"], ids=str)

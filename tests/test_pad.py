@@ -293,7 +293,9 @@ def test_a_widget_has_a_script_and_a_style_that_fetch_nothing(Kind, name):
     script = str(Kind._esm)
     style = str(Kind._css)
     assert "export default { render };" in script
-    assert ".course-widget {" in style and re.search(rf"^\.[a-z-]*{name}[a-z-]* {{", style, re.M)
+    assert ".course-widget {" in style and re.search(
+        rf"^\.[a-z-]*{name}[a-z-]* {{", style, re.MULTILINE
+    )
     assert "http" not in script + style
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom \"", script, re.MULTILINE)
     assert "@import" not in style and "url(" not in style

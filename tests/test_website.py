@@ -19,6 +19,7 @@ import model
 from benchmarks import report
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
+from course.widgets.look import Widget
 from model import NetGAP, NetMini
 from website import build
 from website.drawing import draw_blocks
@@ -210,7 +211,7 @@ def test_the_widgets_scripts_styles_and_values_are_copied(copy):
     widgets = ROOT / "course" / "widgets"
     for name in ["pad", "bench", "lens", "film"]:
         script = (static / "widgets" / f"{name}.js").read_text(encoding="utf-8")
-        assert script == (widgets / name / f"{name}.js").read_text(encoding="utf-8")
+        assert script == Widget.script(widgets / name / f"{name}.js")
         assert (widgets / name / f"{name}.css").read_text(encoding="utf-8") in styles
     assert styles.startswith((widgets / "look.css").read_text(encoding="utf-8"))
     assert read_json(static / "widgets" / "bench.json") == BackpropBench().state()

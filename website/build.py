@@ -18,6 +18,7 @@ import model
 from benchmarks import report
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
+from course.widgets.look import Widget
 from tools.publish import current
 from website.drawing import draw_blocks
 from website.networks import export
@@ -76,13 +77,19 @@ def build(folder):
 
 
 def copy_widgets(static):
-    """Copy the widgets' scripts as they are, their styles in one file, and their first values."""
+    """Copy the widgets' scripts, their styles in one file, and the values they start with.
+
+    host.js and the engine import the scripts that the widgets share.
+    """
     widgets = static / "widgets"
     widgets.mkdir()
     folder = ROOT / "course" / "widgets"
+    for name in ["look.js", "layers.js"]:
+        shutil.copy(folder / name, static)
     styles = [folder / "look.css"]
     for name in WIDGETS.values():
-        shutil.copy(folder / name / f"{name}.js", widgets)
+        script = Widget.script(folder / name / f"{name}.js")
+        (widgets / f"{name}.js").write_text(script, encoding="utf-8")
         styles.append(folder / name / f"{name}.css")
     (static / "widgets.css").write_text(
         "".join(path.read_text(encoding="utf-8") for path in styles)

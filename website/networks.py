@@ -26,7 +26,7 @@ def describe(network):
     check_layers(name, layers)
     check_answers(name, network, layers, numbers)
     views = get_views()
-    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["at"]]
+    return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["offset"]]
 
 
 def check_layers(name, layers):

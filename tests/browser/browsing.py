@@ -1,14 +1,107 @@
-"""What the browser tests share: where screenshots go, and what a person does and sees on the pad."""
+"""What the browser tests share: widgets on an empty page, and what a person does and sees there."""
+
+import base64
+import functools
+import http.server
+import math
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
 
 from helpers import HERE
+from torch import optim
+
+import utils
+from course.widgets.film import TrainingFilm
+from model import NetMini
 
 PICTURES = HERE / "runs" / "browser"  # where the screenshots go
-IMPORT = """async source => import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))"""
+WIDGETS = HERE / "course" / "widgets"
+STAGE = Path(__file__).with_name("stage.js").read_text(encoding="utf-8")
+LOAD = """text => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
+DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
 
 
-def load_module(page, path):
-    """Load a JavaScript module as anywidget does: on its own, without its neighbours."""
-    return page.evaluate_handle(IMPORT, path.read_text(encoding="utf-8"))
+def load(page, text):
+    """Load a JavaScript module as anywidget does: from its text, without its neighbours."""
+    return page.evaluate_handle(LOAD, text)
+
+
+def show(page, widget):
+    """Show a widget without a kernel; see stage.js for what the page knows then."""
+    parts = [widget._esm, widget._css, widget.state()]
+    load(page, STAGE).evaluate("(module, parts) => module.show(...parts)", parts)
+
+
+def change(page, **values):
+    """Change the widget's values, as Python does."""
+    page.evaluate("values => stage.change(values)", values)
+
+
+def saved(page, name):
+    """Return a value as Python knows it."""
+    return page.evaluate("name => stage.saved[name]", name)
+
+
+def encoded(data):
+    """Bytes or a tensor, as they reach the page."""
+    data = data if isinstance(data, bytes) else data.numpy().tobytes()
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def texts(page, selector):
+    return [text.strip() for text in page.locator(selector).all_text_contents()]
+
+
+def middle(part):
+    box = part.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def fits(page):
+    """Whether nothing on the page is wider than the window."""
+    return page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+# How much brighter a widget's text is than what is behind it, or darker: from 0 to 255.
+CONTRAST = """widget => {
+  const brightness = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).reduce(
+    (sum, part) => sum + Number(part) / 3, 0);
+  const backgroundOf = (part) => getComputedStyle(part).backgroundColor;
+  let behind = widget;
+  while (/, 0\\)$|transparent/.test(backgroundOf(behind))) behind = behind.parentElement;
+  return Math.abs(brightness(getComputedStyle(widget).color) - brightness(backgroundOf(behind)));
+}"""
+
+
+def short_film(image=DIGIT):
+    """A film of three epochs; after each, the network is sure of the digit that the epoch has."""
+    network = NetMini()
+    history = utils.History(network, optim.SGD(network.parameters(), lr=0.1), live=False)
+    film = TrainingFilm(history, image)
+    for epoch, _ in enumerate(film.record(range(3))):
+        for name, value in zip(history.curves, [0.5, 60, 0.4, 70]):
+            history.curves[name].append(value + 10 * epoch)
+        network.classes.weight.data.zero_()
+        network.classes.bias.data.zero_()
+        network.classes.bias.data[epoch] = 10
+    return film
+
+
+# --- The pad -------------------------------------------------------------------------------------
+
+
+def arc(x, y, radius, start, end, steps=14):
+    angles = [math.radians(start + (end - start) * n / steps) for n in range(steps + 1)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
+
+
+STROKES = {  # digits, as fractions of the pad
+    1: [(0.5, 0.2), (0.5, 0.5), (0.5, 0.8)],
+    3: [*arc(0.48, 0.33, 0.16, -150, 80), *arc(0.48, 0.66, 0.19, -80, 150)],
+    7: [(0.28, 0.24), (0.7, 0.22), (0.62, 0.4), (0.52, 0.6), (0.44, 0.82)],
+}
 
 
 def draw(page, points):
@@ -22,10 +115,27 @@ def draw(page, points):
     page.mouse.up()
 
 
-def bars(page):
-    """Return the ten percentages that the pad shows."""
-    meters = page.locator(".digit-pad [role=meter]").all()
-    return [float(meter.get_attribute("aria-valuenow")) for meter in meters]
+READ = """() => [
+  document.querySelector(".digit-pad-verdict").textContent,
+  [...document.querySelectorAll(".digit-pad [role=meter]")].map((row) => Number(row.ariaValueNow)),
+]"""
+
+
+def answer_of(page):
+    """Return the pad's verdict and its ten percentages, both of the same moment."""
+    return page.evaluate(READ)
+
+
+def settled_answer(page, verdict, patience=20):
+    """Wait until the pad says this and no other answer follows; return its ten percentages."""
+    sees_verdict(page, verdict)
+    deadline = time.monotonic() + patience
+    before, now = None, answer_of(page)
+    while before != now or not now[0].startswith(verdict):
+        assert time.monotonic() < deadline, f"{now[0]!r} instead of {verdict!r}"
+        page.wait_for_timeout(300)
+        before, now = now, answer_of(page)
+    return now[1]
 
 
 def sees_verdict(page, text):
@@ -35,7 +145,8 @@ def sees_verdict(page, text):
 
 SEEN = """() => {
   const [canvas] = document.querySelectorAll(".digit-pad-seen canvas");
-  return [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].filter((_, n) => n % 4 === 0);
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 28, 28);
+  return [...data].filter((_, n) => n % 4 === 0);
 }"""
 
 
@@ -44,17 +155,36 @@ def seen(page):
     return page.evaluate(SEEN)
 
 
+INK = """pad => {
+  const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+  return data.filter((value, n) => n % 4 === 2 && value > 128).length;
+}"""
+
+
 def ink(page):
     """Return how many pixels of the pad are white."""
     next_frame(page)
-    return page.locator(".digit-pad-canvas").evaluate("""pad => {
-        const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
-        let white = 0;
-        for (let place = 0; place < data.length; place += 4) white += data[place + 2] > 128;
-        return white;
-    }""")
+    return page.locator(".digit-pad-canvas").evaluate(INK)
 
 
 def next_frame(page):
     """Wait until the pad has drawn what happened to it."""
     page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
+# --- A website -----------------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder):
+    """A folder at an address of this machine."""
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()

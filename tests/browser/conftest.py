@@ -124,7 +124,9 @@ def wait_for(address, server, log, patience=120):
 
 @pytest.fixture
 def page(browser, request):
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    """An empty page on which nothing moves by itself: no test reads what is halfway."""
+    size = {"width": 1300, "height": 1000}
+    page = browser.new_page(viewport=size, reduced_motion="reduce")
     page.set_default_timeout(30_000)
     yield page
     if page.locator("body > *").count():  # if the test failed, a picture may show why

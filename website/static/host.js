@@ -1,8 +1,12 @@
-// Brings the course's widgets to life on the website. In Jupyter a kernel stands behind them; here it is this file,
-// and the networks run in worker.js. A place for a widget looks like this, with a still picture to begin with:
+// Brings the course's widgets to life on the website. In Jupyter a kernel stands behind them; here
+// it is this file, and the networks run in worker.js. A place for a widget looks like this, with a
+// still picture to begin with:
 //     <div class="live" data-widget="pad" data-network="NetGAP"> ... </div>
 
-const HERE = new URL(".", import.meta.url);
+import { normalise } from "./layers.js";
+import { bytesOf, element, fromBase64 } from "./look.js";
+
+const FOLDER = new URL(".", import.meta.url); // of this script
 
 /** The part of a Jupyter widget's model that the course's widgets use. */
 class Model {
@@ -17,7 +21,7 @@ class Model {
   set(name, value) {
     if (Object.is(this.#values[name], value)) return;
     this.#values[name] = value;
-    this.tell(`change:${name}`);
+    this.notify(`change:${name}`);
   }
   on(event, listener) {
     this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
@@ -26,7 +30,7 @@ class Model {
     const others = (this.#listeners.get(event) ?? []).filter((other) => other !== listener);
     this.#listeners.set(event, others);
   }
-  tell(event, ...news) {
+  notify(event, ...news) {
     for (const listener of this.#listeners.get(event) ?? []) listener(...news);
   }
   save_changes() {} // there is nobody to tell
@@ -34,58 +38,48 @@ class Model {
 
 // --- The worker, which all widgets of a page share ---
 
-const waiting = new Map();
+const waiting = new Map(); // what to do with the answers to each question
 let worker;
-let asked = 0;
+let asked = 0; // the number of the last question
 
 /** Asks the worker. A question may get several answers, each better than the one before. */
-function ask(question, hear) {
+function ask(question, onAnswer) {
   worker ??= startWorker();
-  const id = ++asked;
-  waiting.set(id, hear);
+  asked += 1;
+  const id = asked;
+  waiting.set(id, onAnswer);
   worker.postMessage({ id, ...question });
   return id;
 }
 
 function startWorker() {
-  const started = new Worker(new URL("worker.js", HERE), { type: "module" });
+  const started = new Worker(new URL("worker.js", FOLDER), { type: "module" });
   started.onmessage = ({ data }) => waiting.get(data.id)?.(data);
   started.onerror = () => {
     worker = undefined; // so that the next question starts another one
-    for (const hear of waiting.values()) hear({ error: "the worker could not be loaded" });
+    for (const onAnswer of waiting.values()) onAnswer({ error: "the worker could not be loaded" });
     waiting.clear();
   };
   return started;
 }
 
-const askOnce = (question) =>
-  new Promise((resolve, reject) =>
-    ask(question, (answers) => (answers.error ? reject(new Error(answers.error)) : resolve(answers))),
-  );
+function askOnce(question) {
+  return new Promise((resolve, reject) => {
+    ask(question, (answer) => {
+      if (answer.error) reject(new Error(answer.error));
+      else resolve(answer);
+    });
+  });
+}
 
-// --- What stands behind each widget ---
+// --- What stands behind each widget, in place of a kernel ---
 
 /** The values a widget starts with, exported from Python; bytes come in base64. */
 async function read(name) {
-  const answer = await fetch(new URL(`widgets/${name}.json`, HERE));
+  const answer = await fetch(new URL(`widgets/${name}.json`, FOLDER));
   if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
-  return JSON.parse(await answer.text(), (_, value) =>
-    value?.base64 === undefined
-      ? value
-      : new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer),
-  );
-}
-
-/** A choice of networks, for the pad. */
-function chooser(networks, onchange) {
-  const label = Object.assign(document.createElement("label"), { className: "live-choice" });
-  const select = document.createElement("select");
-  select.append(...networks.map(({ name, text }) => new Option(text, name)));
-  const status = document.createElement("span");
-  status.setAttribute("role", "status");
-  select.onchange = () => onchange(select, status);
-  label.append("network ", select, " ", status);
-  return label;
+  const revive = (_, value) => (value?.base64 === undefined ? value : fromBase64(value.base64));
+  return JSON.parse(await answer.text(), revive);
 }
 
 const BEHIND = {
@@ -95,51 +89,71 @@ const BEHIND = {
   /** The lens explains what a network computes for the film's digit. */
   async lens({ network }) {
     const { digit } = await read("film");
-    const bytes = new Uint8Array(digit.buffer);
-    const picture = Float32Array.from(bytes, (byte) => (byte / 255 - 0.1307) / 0.3081);
-    const { layers, numbers } = await askOnce({ task: "trace", network, picture });
-    return { model: new Model({ layers, numbers: new DataView(numbers) }) };
+    const picture = Float32Array.from(bytesOf(digit), normalise);
+    const { layers, buffer } = await askOnce({ task: "trace", network, picture });
+    return { model: new Model({ layers, buffer }) };
   },
 
-  /** The pad sends drawings, and hears what the chosen network reads in them. */
+  /** The pad sends drawings, and shows what the chosen network reads in them. */
   async pad({ network }) {
-    const model = new Model({});
-    let latest = null; // the drawing that was sent last
-    let question; // the number of the question about it
-    function answerLatest() {
-      waiting.delete(question);
-      const { content, drawing } = latest;
-      const task = { task: "read", network, drawing: new Uint8Array(drawing), side: content.size };
-      question = ask(task, ({ picture, probabilities }) => {
-        if (picture) model.tell("msg:custom", { ...content, probabilities }, [new DataView(picture.buffer)]);
-      });
-    }
-    model.send = (content, _, [drawing]) => {
-      latest = { content, drawing };
-      answerLatest();
-    };
-    async function change(select, status) {
-      const name = select.value;
-      status.textContent = `${name} is being loaded …`;
-      const text = await askOnce({ task: "fetch", network: name }).then(
-        () => "",
-        () => `${name} could not be loaded.`,
-      );
-      if (select.value !== name) return; // another one was chosen meanwhile
-      status.textContent = text;
-      if (text) select.value = network;
-      else network = name;
-      if (latest) answerLatest();
-    }
-    const [, networks] = await Promise.all([
+    const reader = new Reader(network);
+    const [networks] = await Promise.all([
+      fetch(new URL("networks/index.json", FOLDER)).then((answer) => answer.json()),
       askOnce({ task: "fetch", network }),
-      fetch(new URL("networks/index.json", HERE)).then((answer) => answer.json()),
     ]);
-    const choice = chooser(networks, change);
-    choice.querySelector("select").value = network;
-    return { model, extra: choice };
+    return { model: reader.model, extra: reader.chooser(networks) };
   },
 };
+
+/** Answers the pad's questions with a network that can be changed. */
+class Reader {
+  #network; // its name
+  #latest = null; // the drawing that was sent last
+  #question; // the number of the question about it
+  model = new Model({});
+
+  constructor(network) {
+    this.#network = network;
+    this.model.send = (content, _, [drawing]) => {
+      this.#latest = { content, drawing: bytesOf(drawing) };
+      this.#answerLatest();
+    };
+  }
+  #answerLatest() {
+    waiting.delete(this.#question);
+    const { content, drawing } = this.#latest;
+    const task = { task: "read", network: this.#network, drawing, side: content.size };
+    this.#question = ask(task, ({ picture, probabilities }) => {
+      if (picture) this.model.notify("msg:custom", { ...content, probabilities }, [picture]);
+    });
+  }
+
+  /** A choice of networks, and a place that says what it is doing. */
+  chooser(networks) {
+    const select = document.createElement("select");
+    select.append(...networks.map(({ name, text }) => new Option(text, name)));
+    select.value = this.#network;
+    const status = document.createElement("span");
+    status.setAttribute("role", "status");
+    select.onchange = () => this.#change(select, status);
+    const label = element("label", "network ", select, " ", status);
+    label.className = "live-choice";
+    return label;
+  }
+  async #change(select, status) {
+    const name = select.value;
+    status.textContent = `${name} is being loaded …`;
+    let isLoaded = true;
+    await askOnce({ task: "fetch", network: name }).catch(() => {
+      isLoaded = false;
+    });
+    if (select.value !== name) return; // another one was chosen meanwhile
+    status.textContent = isLoaded ? "" : `${name} could not be loaded.`;
+    if (isLoaded) this.#network = name;
+    else select.value = this.#network;
+    if (this.#latest) this.#answerLatest();
+  }
+}
 
 // --- Waking the widgets ---
 
@@ -148,23 +162,18 @@ async function wake(place) {
   place.dataset.state = "waking";
   const button = place.querySelector("button");
   const hadFocus = button !== null && button === document.activeElement; // before it is disabled
-  if (button) Object.assign(button, { disabled: true, textContent: "Loading …" });
+  if (button) {
+    button.disabled = true;
+    button.textContent = "Loading …";
+  }
   try {
-    const [{ default: widget }, { model, extra }] = await Promise.all([
-      import(new URL(`widgets/${place.dataset.widget}.js`, HERE)),
-      BEHIND[place.dataset.widget](place.dataset),
-    ]);
-    const el = document.createElement("div");
-    place.querySelector("img").classList.add("live-still"); // it is shown in print
-    place.prepend(el, ...(extra ? [extra] : []));
-    widget.render({ model, el });
-    if (hadFocus) el.querySelector("select, input, button, [tabindex]")?.focus({ preventScroll: true });
+    const el = await start(place);
+    if (hadFocus) focusFirst(el);
     place.dataset.state = "awake";
   } catch (error) {
     place.dataset.state = "failed";
-    const note = document.createElement("p");
+    const note = element("p", "This could not be loaded. Reload the page to try again.");
     note.setAttribute("role", "alert");
-    note.textContent = "This could not be loaded. Reload the page to try again.";
     place.append(note);
     console.warn(error);
   } finally {
@@ -172,7 +181,25 @@ async function wake(place) {
   }
 }
 
-/** Starts each widget as it comes near the window; one that needs megabytes waits for its button. */
+/** Puts the widget into its place; returns the element that holds it. */
+async function start(place) {
+  const [{ default: widget }, { model, extra }] = await Promise.all([
+    import(new URL(`widgets/${place.dataset.widget}.js`, FOLDER)),
+    BEHIND[place.dataset.widget](place.dataset),
+  ]);
+  const el = document.createElement("div");
+  place.querySelector("img").classList.add("live-still"); // it is shown in print
+  if (extra) place.prepend(extra);
+  place.prepend(el);
+  widget.render({ model, el });
+  return el;
+}
+
+function focusFirst(el) {
+  el.querySelector("select, input, button, [tabindex]")?.focus({ preventScroll: true });
+}
+
+/** Starts a widget as it comes near the window; one that needs megabytes waits for its button. */
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries)

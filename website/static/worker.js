@@ -1,8 +1,9 @@
 // Runs the networks outside the page's thread, so that drawing stays smooth.
 
 import { answer, load, prepare, run } from "./engine.js";
+import { SIDE } from "./layers.js";
 
-const SLOW = 5; // milliseconds: if one view takes longer, its answer is shown before the others are worked out
+const SLOW = 5; // milliseconds: if a view takes longer, the first answer is shown before the others
 const networks = new Map();
 let latest = 0; // the number of the newest question about a drawing
 
@@ -21,12 +22,16 @@ function pause() {
   });
 }
 
+function addTo(sums, numbers) {
+  for (const [n, number] of numbers.entries()) sums[n] += number;
+}
+
 const TASKS = {
   /** Fetches the network and uses it a little, because a browser runs new code slowly. */
   async fetch({ network: name }, reply) {
     const network = await get(name);
     for (const view of network.views) {
-      answer(network, new Uint8Array(28 * 28), view);
+      answer(network, new Uint8Array(SIDE * SIDE), view);
       await pause(); // a question about a drawing need not wait
     }
     reply({});
@@ -36,16 +41,18 @@ const TASKS = {
     latest = id;
     const network = await get(name);
     const picture = prepare(drawing, side);
-    if (!picture) return reply({ picture: new Uint8Array(28 * 28), probabilities: null });
+    if (picture === null) {
+      reply({ picture: new Uint8Array(SIDE * SIDE), probabilities: null });
+      return;
+    }
     const sums = Array(10).fill(0);
     for (const [n, view] of network.views.entries()) {
       const began = performance.now();
-      for (const [digit, probability] of answer(network, picture, view).entries()) sums[digit] += probability;
-      if (n + 1 < network.views.length && performance.now() - began > SLOW) {
-        if (n === 0) reply({ picture, probabilities: [...sums] });
-        await pause();
-        if (latest !== id) return;
-      }
+      addTo(sums, answer(network, picture, view));
+      const isSlow = performance.now() - began > SLOW;
+      if (isSlow && n === 0) reply({ picture, probabilities: [...sums] });
+      if (isSlow) await pause();
+      if (latest !== id) return;
     }
     reply({ picture, probabilities: sums.map((sum) => sum / network.views.length) });
   },
@@ -53,7 +60,7 @@ const TASKS = {
   async trace({ network: name, picture }, reply) {
     const network = await get(name);
     run(network, picture);
-    reply({ layers: network.layers, numbers: network.numbers.slice().buffer });
+    reply({ layers: network.table, buffer: network.buffer.slice() });
   },
 };
 

@@ -19,7 +19,7 @@ WEIGHTS = [0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55]  # w1 ... w8 in lesso
 class BackpropBench(Widget):
     """A widget with the 2-2-2 network. Read or set `bench.weights` and `bench.learning_rate`."""
 
-    _esm = Path(__file__).parent / "bench.js"
+    _esm = Widget.script(Path(__file__).parent / "bench.js")
     _css = Widget.css(Path(__file__).parent / "bench.css")
     preview = "backprop_bench.png"
 

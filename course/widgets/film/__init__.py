@@ -27,7 +27,7 @@ class TrainingFilm(DigitWidget):
     Set `film.image` to ask about another digit: the networks of all epochs answer.
     """
 
-    _esm = Path(__file__).parent / "film.js"
+    _esm = DigitWidget.script(Path(__file__).parent / "film.js")
     _css = DigitWidget.css(Path(__file__).parent / "film.css")
 
     # The filters of the first convolution, and its first maps of the digit, frame after frame, as
@@ -104,7 +104,7 @@ class TrainingFilm(DigitWidget):
             self.answers = [frame["answer"] for frame in frames]
         self._filters = filters
 
-    def still(self):
+    def still_picture(self):
         """Four frames side by side: the filters, and the network's answer."""
         if self._filters is None:
             return None

@@ -63,7 +63,7 @@ def trace(model, image):
             "name": "image",
             "kind": "image",
             "shape": [1, 28, 28],
-            "at": maps.add(image),
+            "offset": maps.add(image),
             "jump": 1,
             "field": 1,
             "start": 0,
@@ -72,11 +72,11 @@ def trace(model, image):
     for call in trace_calls(evaluation_copy(model), image):
         if is_step(call):
             row = describe(call, table)
-            row["at"] = maps.add(call.output_copy)
+            row["offset"] = maps.add(call.output_copy)
             row |= add_weights(call, weights)
             table.append(row)
     for row in table:
-        row["at"] += weights.size
+        row["offset"] += weights.size
     return table, torch.cat(weights.tensors + maps.tensors)
 
 
@@ -134,12 +134,12 @@ def without_groups(kernels, maps):
 class ConvolutionLens(DigitWidget):
     """A widget that explains each cell of each map. Set `lens.image` to look at another digit."""
 
-    _esm = Path(__file__).parent / "lens.js"
+    _esm = DigitWidget.script(Path(__file__).parent / "lens.js")
     _css = DigitWidget.css(Path(__file__).parent / "lens.css")
     preview = "lens.png"
 
     layers = traitlets.List().tag(sync=True)
-    numbers = traitlets.Bytes().tag(sync=True)  # all weights and maps, as 32-bit numbers
+    buffer = traitlets.Bytes().tag(sync=True)  # all weights and maps, as 32-bit numbers
 
     def __init__(self, model, image):
         super().__init__()
@@ -150,7 +150,7 @@ class ConvolutionLens(DigitWidget):
         layers, numbers = trace(self._model, self.image)
         with self.hold_sync():  # both reach the page together
             self.layers = layers
-            self.numbers = numbers.numpy().tobytes()
+            self.buffer = numbers.numpy().tobytes()
 
     def __repr__(self):
         return f"ConvolutionLens({type(self._model).__name__})"

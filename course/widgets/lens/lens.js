@@ -1,111 +1,168 @@
-// The convolution lens, an anywidget: Jupyter calls `render` to fill the element `el`. Python has noted what the
-// network computed (`layers` and `numbers`); each cell is worked out here once more, so the lens needs no kernel.
+// The convolution lens, an anywidget: Jupyter calls `render` to fill the element `el`. Python has
+// noted what the network computed (`layers` and `buffer`, see layers.js); each cell is worked out
+// here once more, so the lens needs no kernel.
+
+import { cellIndex, connect, LAYERS, SIDE } from "../layers.js";
+import {
+  clamp,
+  drawPixels,
+  element,
+  fixed,
+  floatsOf,
+  greyPixels,
+  guardKeys,
+  range,
+  useUp,
+} from "../look.js";
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // --- Pure functions: they need no page, so tests can call them ---
 
-/** One number of a layer. */
-const value = (numbers, layer, map, row, column) =>
-  numbers[layer.at + (map * layer.shape[1] + row) * layer.shape[2] + column];
-
-/** A square of a map, a list of rows; 0 where it lies outside, in the padding. */
-export function patch(numbers, layer, map, top, left, size) {
-  const [, height, width] = layer.shape;
-  const at = (row, column) =>
-    row < 0 || column < 0 || row >= height || column >= width ? 0 : value(numbers, layer, map, row, column);
-  return [...Array(size).keys()].map((y) => [...Array(size).keys()].map((x) => at(top + y, left + x)));
+/** How a cell was computed: its kind, the numbers that went in, and the result. */
+export function explain(layer, map, row, column) {
+  const result = layer.output[cellIndex(layer.shape, map, row, column)];
+  const cell = LAYERS[layer.kind]?.cell?.(layer, map, row, column);
+  const isRight = cell && Math.abs(cell.result - result) <= 1e-3 * (1 + Math.abs(result));
+  if (!isRight) return { kind: "", result }; // an unknown layer, or a network with branches
+  return { kind: layer.kind, ...cell };
 }
 
-const sum = (list) => list.reduce((total, number) => total + number, 0);
-const multiply = (a, b) => a.map((row, y) => row.map((number, x) => number * b[y][x]));
-
-/** How a cell was computed: its kind, the numbers that went in, and the result, which must be PyTorch's. */
-export function explain(numbers, layers, place, map, row, column) {
-  const result = value(numbers, layers[place], map, row, column);
-  const how = workOut(numbers, layers, place, map, row, column);
-  const isRight = how !== null && Math.abs(how.result - result) <= 1e-3 * (1 + Math.abs(result));
-  return isRight ? { kind: layers[place].kind, ...how } : { kind: "", result }; // as where a network has branches
-}
-
-function workOut(numbers, layers, place, map, row, column) {
-  const layer = layers[place];
-  const before = layers[place - 1];
-  const same = () => value(numbers, before, map, row, column);
-  const all = () => [...numbers.subarray(before.at, before.at + before.shape.reduce((a, b) => a * b))];
-  const corner = [row * layer.stride - (layer.padding ?? 0), column * layer.stride - (layer.padding ?? 0)];
-  switch (layer.kind) {
-    case "image":
-      return { result: value(numbers, layer, 0, row, column) };
-    case "convolution": {
-      const size = layer.kernel;
-      const channels = before.shape[0];
-      const parts = [...Array(channels).keys()].map((channel) => {
-        const first = layer.weight + (map * channels + channel) * size * size;
-        const filter = patch(numbers, { at: first, shape: [1, size, size] }, 0, 0, 0, size);
-        const seen = patch(numbers, before, channel, ...corner, size);
-        const products = multiply(seen, filter);
-        return { seen, filter, products, sum: sum(products.flat()) };
-      });
-      const bias = layer.bias === null ? 0 : numbers[layer.bias + map];
-      return { parts, bias, result: sum(parts.map((part) => part.sum)) + bias };
-    }
-    case "ReLU":
-      return { input: same(), result: Math.max(0, same()) };
-    case "max-pooling":
-    case "average pooling": {
-      const seen = patch(numbers, before, map, ...corner, layer.kernel);
-      const cells = seen.flat();
-      const result = layer.kind === "max-pooling" ? Math.max(...cells) : sum(cells) / cells.length;
-      return { seen, result };
-    }
-    case "batch norm": {
-      const unit = layer.shape[0] === 1 && layer.shape[1] === 1 ? column : map; // after a linear layer: each number
-      const stored = (name, usual) => (layer[name] === null ? usual : numbers[layer[name] + unit]);
-      const [mean, variance] = [stored("running_mean"), stored("running_var")];
-      const [scale, shift] = [stored("weight", 1), stored("bias", 0)];
-      const deviation = Math.sqrt(variance + layer.eps);
-      const input = same();
-      return { input, mean, deviation, scale, shift, result: ((input - mean) / deviation) * scale + shift };
-    }
-    case "linear layer": {
-      const count = all().length;
-      const products = all().map((input, n) => {
-        const weight = numbers[layer.weight + column * count + n];
-        return { n, input, weight, product: input * weight };
-      });
-      const bias = layer.bias === null ? 0 : numbers[layer.bias + column];
-      const total = sum(products.map(({ product }) => product));
-      products.sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
-      return { count, strongest: products.slice(0, 5), total, bias, result: total + bias };
-    }
-    case "log-softmax": {
-      const scores = all();
-      const top = Math.max(...scores); // so that no exponential becomes infinite
-      const total = top + Math.log(sum(scores.map((score) => Math.exp(score - top))));
-      return { input: scores[column], total, result: scores[column] - total };
-    }
-    default:
-      return null;
-  }
-}
-
-/** The part of the image that a cell depends on, cut off at its edges: [left, top, width, height]. */
+/** The part of the image that a cell depends on, within its edges: [left, top, width, height]. */
 export function fieldOf(layer, row, column) {
   const side = (place) => {
     const first = layer.start + place * layer.jump;
-    return [Math.max(first, 0), Math.min(first + layer.field, 28)];
+    return [Math.max(first, 0), Math.min(first + layer.field, SIDE)];
   };
-  const [[left, right], [top, bottom]] = [side(column), side(row)];
+  const [left, right] = side(column);
+  const [top, bottom] = side(row);
   return [left, top, right - left, bottom - top];
 }
 
-/** A number with a true minus sign; sums get a decimal more than tables, so that they add up. */
-export const show = (number, decimals = 3) =>
-  number
-    .toFixed(decimals)
-    .replace(/^-(0\.0*)$/, "$1")
-    .replace("-", "−");
+/** The cells of a map, as a list of rows. */
+function rowsOf({ output, shape }, map) {
+  const [, height, width] = shape;
+  return range(height).map((row) => {
+    const first = cellIndex(shape, map, row, 0);
+    return Array.from(output.subarray(first, first + width));
+  });
+}
+
+/** The brightest cell of a map: [column, row]. */
+function brightest(rows) {
+  const cells = rows.flat();
+  const best = cells.indexOf(Math.max(...cells));
+  const width = rows[0].length;
+  return [best % width, Math.floor(best / width)];
+}
+
+/** The input map that contributes most to a cell. */
+function strongestOf(parts) {
+  const sizes = parts.map((part) => Math.abs(part.sum));
+  return sizes.indexOf(Math.max(...sizes));
+}
+
+// --- Sentences and tables; names come from a learner's network, so they are set as text ---
+
+const show = (number) => fixed(number, 3); // a decimal more than in tables, so that sums add up
+
+const plus = (number) => (number < 0 ? `− ${show(-number)}` : `+ ${show(number)}`);
+
+const bold = (number) => element("b", show(number));
+
+/** A table of numbers, coloured by sign and size. */
+function table(rows, title) {
+  const sizes = rows.flat().map(Math.abs).filter(Number.isFinite);
+  const largest = Math.max(...sizes, 1e-9);
+  const cell = (number) => {
+    const made = element("td", fixed(number, 2));
+    const strength = (0.6 * Math.abs(number)) / largest; // text stays readable on it
+    const colour = number > 0 ? "214, 39, 40" : "61, 139, 253";
+    made.style.background = `rgba(${colour}, ${strength})`;
+    return made;
+  };
+  const lines = rows.map((row) => element("tr", ...row.map(cell)));
+  return element("figure", element("table", ...lines), element("figcaption", title));
+}
+
+/** A table after a sign, which stay together at the end of a line. */
+function factor(sign, rows, title) {
+  const made = element("span", element("span", sign), table(rows, title));
+  made.className = "lens-factor";
+  return made;
+}
+
+function sentenceOnConvolution({ parts, bias, result }, layer, before, from) {
+  const { seen, filter, products, sum } = parts[from];
+  const all = show(result - bias);
+  const isAlone = parts.length === 1;
+  const sums = isAlone
+    ? `The ${layer.kernel ** 2} products add up to ${show(sum)}.`
+    : `Input map ${from + 1}, from ${before.name}, contributes ${show(sum)}; ` +
+      `all ${parts.length} input maps together ${all}.`;
+  return [
+    table(seen, isAlone ? "what the cell sees" : `in input map ${from + 1}`),
+    factor("×", filter, "filter"),
+    factor("=", products, "products"),
+    element("p", `${sums} With the bias: ${all} ${plus(bias)} = `, bold(result), "."),
+  ];
+}
+
+function sentenceOnLinearLayer({ count, strongest, total, bias, result }) {
+  const products = strongest.map(
+    ({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`,
+  );
+  const sum = `All together ${show(total)}, with the bias ${show(total)} ${plus(bias)} = `;
+  return [
+    `A weighted sum of all ${count} numbers of the layer before. ` +
+      `The strongest products: ${products.join("; ")}.`,
+    element("p", sum, bold(result), "."),
+  ];
+}
+
+/** How a cell was computed, as texts and elements: a function for each kind of layer. */
+const SENTENCES = {
+  image: ({ result }) => [
+    "A pixel of the digit, normalised: ",
+    bold(result),
+    ". Choose a layer to see what the network makes of it.",
+  ],
+  convolution: sentenceOnConvolution,
+  ReLU: ({ input, result }) => [
+    "ReLU leaves positive numbers alone and replaces negative ones by 0: ",
+    `${show(input)} becomes `,
+    bold(result),
+    ".",
+  ],
+  "max-pooling": ({ seen, result }) => [
+    table(seen, "what the cell sees"),
+    element("p", "The largest of these numbers is ", bold(result), "."),
+  ],
+  "average pooling": ({ seen, result }) => [
+    table(seen, "what the cell sees"),
+    element("p", "The mean of these numbers is ", bold(result), "."),
+  ],
+  "batch norm": ({ input, mean, deviation, scale, shift, result }) => [
+    "Batch norm subtracts the map's mean and divides by its standard deviation, ",
+    "both collected in training, then scales and shifts: ",
+    `(${show(input)} ${plus(-mean)}) / ${show(deviation)} · ${show(scale)} ${plus(shift)} = `,
+    bold(result),
+    ".",
+  ],
+  "linear layer": sentenceOnLinearLayer,
+  "log-softmax": ({ input, total, result }) => [
+    `The logarithm of the probability: the score ${show(input)} minus ${show(total)}, `,
+    "the logarithm of the sum of all exponentials, is ",
+    bold(result),
+    `. The probability is ${(100 * Math.exp(result)).toFixed(2)} %.`,
+  ],
+  "": ({ result }, layer) => [
+    `The lens cannot explain “${layer.name}”, which it does not know, or which takes its numbers `,
+    "from elsewhere than the layer before. PyTorch's result is ",
+    bold(result),
+    ".",
+  ],
+};
 
 // --- What is on the page ---
 
@@ -128,22 +185,17 @@ const PAGE = `
   <div class="lens-sum" role="status"></div>
 </div>`;
 
-/** Draw a map, dark to bright; a network's numbers have no fixed range, so each map has its own. */
-function paint(canvas, rows) {
-  const [height, width] = [rows.length, rows[0].length];
-  const all = rows.flat();
-  const [low, high] = [Math.min(...all), Math.max(...all)];
-  const picture = new ImageData(width, height);
-  for (const [n, number] of all.entries()) {
-    const grey = high > low ? (255 * (number - low)) / (high - low) : 0;
-    picture.data.set([grey, grey, grey, 255], 4 * n);
-  }
-  Object.assign(canvas, { width, height });
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+/** Draws a map, dark to bright. A network's numbers have no fixed range: each map has its own. */
+function drawMap(canvas, rows) {
+  const cells = rows.flat();
+  const lowest = Math.min(...cells);
+  const span = Math.max(...cells) - lowest;
+  const greys = cells.map((number) => (span > 0 ? (255 * (number - lowest)) / span : 0));
+  drawPixels(canvas, rows[0].length, rows.length, greyPixels(greys));
 }
 
-/** A box over a picture of so many columns and rows. */
-function frame(box, [left, top, width, height], columns, rows) {
+/** Puts a box over a part of a picture with so many columns and rows. */
+function placeBox(box, [left, top, width, height], columns, rows) {
   const share = (length, whole) => `${(100 * length) / whole}%`;
   box.style.left = share(left, columns);
   box.style.top = share(top, rows);
@@ -151,184 +203,151 @@ function frame(box, [left, top, width, height], columns, rows) {
   box.style.height = share(height, rows);
 }
 
-/** A table of numbers, coloured by sign and size. */
-function table(rows, title) {
-  const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
-  const cell = (number) => {
-    const strength = (0.6 * Math.abs(number)) / largest; // text stays readable on it
-    const colour = number > 0 ? `rgba(214, 39, 40, ${strength})` : `rgba(61, 139, 253, ${strength})`;
-    return `<td style="background: ${colour}">${show(number, 2)}</td>`;
-  };
-  const body = rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("");
-  return `<figure><table>${body}</table><figcaption>${title}</figcaption></figure>`;
+/** The number in a field, counted from 0. */
+function indexIn(field) {
+  const number = Math.round(Number(field.value)) || 1;
+  return clamp(number, 1, Number(field.max)) - 1;
 }
 
-const plus = (number) => (number < 0 ? `− ${show(-number)}` : `+ ${show(number)}`);
+function nameOf({ name, kind }) {
+  return name.startsWith(kind || "?") ? name : `${name}: ${kind || "unknown"}`;
+}
 
-/** How a cell was computed, as HTML. */
-function words(how, layer, before, from) {
-  const result = `<b>${show(how.result)}</b>`;
-  switch (how.kind) {
-    case "image":
-      return `A pixel of the digit, normalised: ${result}. Choose a layer to see what the network makes of it.`;
-    case "convolution": {
-      const part = how.parts[from];
-      const all = how.parts.length;
-      const others =
-        all === 1
-          ? `The ${layer.kernel ** 2} products add up to ${show(part.sum)}.`
-          : `Input map ${from + 1}, from ${before.name}, contributes ${show(part.sum)}; all ${all} input maps together ${show(how.result - how.bias)}.`;
-      const title = all === 1 ? "what the cell sees" : `in input map ${from + 1}`;
-      const product = (sign, rows, text) =>
-        `<span class="lens-factor"><span>${sign}</span>${table(rows, text)}</span>`;
-      return `${table(part.seen, title)}${product("×", part.filter, "filter")}${product("=", part.products, "products")}
-        <p>${others} With the bias: ${show(how.result - how.bias)} ${plus(how.bias)} = ${result}.</p>`;
+// --- The lens at work ---
+
+class Lens {
+  layerIndex = 1;
+  map = 0;
+  cell = null; // [column, row]; null: the brightest
+  isHeld = false; // a click holds the cell, so that the pointer can leave the map
+  from = null; // the input map that is shown; null: the one that contributes most
+
+  constructor(model, el) {
+    el.innerHTML = PAGE;
+    this.model = model;
+    this.root = el.querySelector(".lens");
+    this.layerField = this.root.querySelector("select");
+    [this.mapField, this.fromField] = this.root.querySelectorAll("input");
+    [this.digit, this.canvas] = this.root.querySelectorAll("canvas");
+    [this.fieldBox, this.cellBox] = this.root.querySelectorAll(".lens-box");
+    this.caption = this.root.querySelector(".lens-caption");
+    this.sum = this.root.querySelector(".lens-sum");
+    this.listenToFields();
+    this.listenToPointer();
+    this.canvas.onkeydown = (event) => this.onKey(event);
+    this.stopGuarding = guardKeys(this.root);
+    this.onChange = () => this.load();
+    model.on("change:buffer", this.onChange);
+    this.load();
+  }
+  close() {
+    this.stopGuarding();
+    this.model.off("change:buffer", this.onChange);
+  }
+
+  /** Takes over what Python has noted. */
+  load() {
+    this.layers = connect(this.model.get("layers"), floatsOf(this.model.get("buffer")));
+    this.layerIndex = Math.min(this.layerIndex, this.layers.length - 1);
+    const options = this.layers.map((layer, n) => new Option(`${n}. ${nameOf(layer)}`, n));
+    this.layerField.replaceChildren(...options);
+    this.layerField.value = this.layerIndex;
+    drawMap(this.digit, rowsOf(this.layers[0], 0));
+    this.draw();
+  }
+
+  // What is chosen
+  listenToFields() {
+    this.layerField.onchange = () => {
+      this.layerIndex = Number(this.layerField.value);
+      this.from = null;
+      this.chooseMap(0);
+    };
+    this.mapField.onchange = () => this.chooseMap(indexIn(this.mapField));
+    this.fromField.onchange = () => {
+      this.from = indexIn(this.fromField);
+      this.draw();
+    };
+  }
+  chooseMap(map) {
+    this.map = map;
+    this.cell = null;
+    this.isHeld = false;
+    this.draw();
+  }
+  listenToPointer() {
+    this.canvas.onpointermove = (event) => {
+      if (!this.isHeld) this.point(event);
+    };
+    this.canvas.onpointerdown = (event) => {
+      if (event.button !== 0) return;
+      const isMouse = event.pointerType === "mouse"; // a finger leaves no cell to hold
+      this.isHeld = isMouse && !this.isHeld;
+      this.point(event);
+    };
+  }
+  point({ clientX, clientY }) {
+    const box = this.canvas.getBoundingClientRect();
+    const [, height, width] = this.layers[this.layerIndex].shape;
+    const column = Math.floor(((clientX - box.left) / box.width) * width);
+    const row = Math.floor(((clientY - box.top) / box.height) * height);
+    this.chooseCell(column, row);
+  }
+  onKey(event) {
+    if (!(event.key in MOVES)) return;
+    useUp(event);
+    const [x, y] = MOVES[event.key];
+    const [column, row] = this.cellShown();
+    this.chooseCell(column + x, row + y);
+  }
+  chooseCell(column, row) {
+    const [, height, width] = this.layers[this.layerIndex].shape;
+    this.cell = [clamp(column, 0, width - 1), clamp(row, 0, height - 1)];
+    this.draw();
+  }
+  cellShown() {
+    return this.cell ?? brightest(rowsOf(this.layers[this.layerIndex], this.map));
+  }
+
+  // What is shown
+  draw() {
+    const layer = this.layers[this.layerIndex];
+    const [count, height, width] = layer.shape;
+    this.map = Math.min(this.map, count - 1);
+    this.mapField.max = count;
+    this.mapField.value = this.map + 1;
+    drawMap(this.canvas, rowsOf(layer, this.map));
+    const [column, row] = this.cellShown();
+    placeBox(this.cellBox, [column, row, 1, 1], width, height);
+    placeBox(this.fieldBox, fieldOf(layer, row, column), SIDE, SIDE);
+    this.drawCaption(layer.shape, column, row);
+    this.drawSum(layer, column, row);
+  }
+  drawCaption([count, height, width], column, row) {
+    const cell = `row ${row + 1}, column ${column + 1}`;
+    const number = width === 10 ? `for the digit ${column}` : `number ${column + 1} of ${width}`;
+    const where = height === 1 ? number : `${height} × ${width} cells; ${cell}`;
+    const held = this.isHeld ? " (held: click to let go)" : "";
+    this.caption.textContent = `map ${this.map + 1} of ${count}: ${where}${held}`;
+  }
+  drawSum(layer, column, row) {
+    const how = explain(layer, this.map, row, column);
+    const isMixed = how.kind === "convolution" && how.parts.length > 1;
+    this.root.querySelector(".lens-from").hidden = !isMixed;
+    let from = 0;
+    if (isMixed) {
+      from = Math.min(this.from ?? strongestOf(how.parts), how.parts.length - 1);
+      this.fromField.max = how.parts.length;
+      this.fromField.value = from + 1;
     }
-    case "ReLU":
-      return `ReLU leaves positive numbers alone and replaces negative ones by 0: ${show(how.input)} becomes ${result}.`;
-    case "max-pooling":
-      return `${table(how.seen, "what the cell sees")}<p>The largest of these numbers is ${result}.</p>`;
-    case "average pooling":
-      return `${table(how.seen, "what the cell sees")}<p>The mean of these numbers is ${result}.</p>`;
-    case "batch norm":
-      return `Batch norm subtracts the map's mean and divides by its standard deviation, both collected in training, then scales and
-        shifts: (${show(how.input)} ${plus(-how.mean)}) / ${show(how.deviation)} · ${show(how.scale)} ${plus(how.shift)} = ${result}.`;
-    case "linear layer": {
-      const list = how.strongest.map(
-        ({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`,
-      );
-      return `A weighted sum of all ${how.count} numbers of the layer before. The strongest products: ${list.join("; ")}.
-        <p>All together ${show(how.total)}, with the bias ${show(how.total)} ${plus(how.bias)} = ${result}.</p>`;
-    }
-    case "log-softmax":
-      return `The logarithm of the probability: the score ${show(how.input)} minus ${show(how.total)}, the logarithm of the sum of all
-        exponentials, is ${result}. The probability is ${(100 * Math.exp(how.result)).toFixed(2)} %.`;
-    default:
-      return `The lens cannot explain “${layer.name}”, which it does not know, or which takes its numbers from elsewhere than
-        the layer before. PyTorch's result is ${result}.`;
+    const before = this.layers[this.layerIndex - 1];
+    this.sum.replaceChildren(...SENTENCES[how.kind](how, layer, before, from));
   }
 }
 
 function render({ model, el }) {
-  el.innerHTML = PAGE;
-  const root = el.querySelector(".lens");
-  const choice = root.querySelector("select");
-  const [mapInput, fromInput] = root.querySelectorAll("input");
-  const [digit, map] = root.querySelectorAll("canvas");
-  const [fieldBox, cellBox] = root.querySelectorAll(".lens-box");
-  const caption = root.querySelector(".lens-caption");
-  const result = root.querySelector(".lens-sum");
-  let layers = [];
-  let numbers = new Float32Array();
-  let place = 1; // of the layer
-  let chosen = 0; // its map
-  let spot = null; // the cell: [column, row]; none: the brightest
-  let isHeld = false; // a click holds the cell, so that the pointer can leave the map
-  let from = null; // the map of the layer before that is shown; none: the one that contributes most
-
-  function read() {
-    const view = model.get("numbers");
-    const bytes =
-      view instanceof DataView ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;
-    [layers, numbers] = [model.get("layers"), new Float32Array(bytes)];
-    place = Math.min(place, layers.length - 1);
-    const names = layers.map(({ name, kind }) =>
-      name.startsWith(kind || "?") ? name : `${name}: ${kind || "unknown"}`,
-    );
-    choice.replaceChildren(...names.map((name, n) => new Option(`${n}. ${name}`, n)));
-    choice.value = place;
-    paint(digit, patch(numbers, layers[0], 0, 0, 0, 28));
-    draw();
-  }
-  const rowsOf = (layer, which) =>
-    [...Array(layer.shape[1]).keys()].map((row) =>
-      [...Array(layer.shape[2]).keys()].map((column) => value(numbers, layer, which, row, column)),
-    );
-  function brightest(rows) {
-    const all = rows.flat();
-    const best = all.indexOf(Math.max(...all));
-    return [best % rows[0].length, Math.floor(best / rows[0].length)];
-  }
-  function draw() {
-    const layer = layers[place];
-    const [count, height, width] = layer.shape;
-    chosen = Math.min(chosen, count - 1);
-    mapInput.max = count;
-    mapInput.value = chosen + 1;
-    const rows = rowsOf(layer, chosen);
-    paint(map, rows);
-    const [column, row] = spot ?? brightest(rows);
-    frame(cellBox, [column, row, 1, 1], width, height);
-    frame(fieldBox, fieldOf(layer, row, column), 28, 28);
-    const cell = `row ${row + 1}, column ${column + 1}`;
-    const number = width === 10 ? `for the digit ${column}` : `number ${column + 1} of ${width}`;
-    const where = height === 1 ? number : `${height} × ${width} cells; ${cell}`;
-    caption.textContent = `map ${chosen + 1} of ${count}: ${where}${isHeld ? " (held: click to let go)" : ""}`;
-    const how = explain(numbers, layers, place, chosen, row, column);
-    const isMixed = how.kind === "convolution" && how.parts.length > 1;
-    root.querySelector(".lens-from").hidden = !isMixed;
-    let shown = 0;
-    if (isMixed) {
-      const sizes = how.parts.map((part) => Math.abs(part.sum));
-      shown = Math.min(from ?? sizes.indexOf(Math.max(...sizes)), how.parts.length - 1);
-      Object.assign(fromInput, { max: how.parts.length, value: shown + 1 });
-    }
-    result.innerHTML = words(how, layer, layers[place - 1], shown);
-  }
-  const whole = (input) => Math.min(Math.max(Math.round(Number(input.value)) || 1, 1), Number(input.max)) - 1;
-  choice.onchange = () => {
-    [place, chosen, spot, from, isHeld] = [Number(choice.value), 0, null, null, false];
-    draw();
-  };
-  mapInput.onchange = () => {
-    [chosen, spot, isHeld] = [whole(mapInput), null, false];
-    draw();
-  };
-  fromInput.onchange = () => {
-    from = whole(fromInput);
-    draw();
-  };
-  function point(event) {
-    const box = map.getBoundingClientRect();
-    const [, height, width] = layers[place].shape;
-    const at = (length, size, count) => Math.min(Math.max(Math.floor((length / size) * count), 0), count - 1);
-    spot = [at(event.clientX - box.left, box.width, width), at(event.clientY - box.top, box.height, height)];
-    draw();
-  }
-  map.onpointermove = (event) => {
-    if (!isHeld) point(event);
-  };
-  map.onpointerdown = (event) => {
-    if (event.button !== 0) return;
-    isHeld = event.pointerType === "mouse" && !isHeld; // a finger leaves no cell to hold
-    point(event);
-  };
-  map.onkeydown = (event) => {
-    if (!(event.key in MOVES)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const [, height, width] = layers[place].shape;
-    const [column, row] = spot ?? brightest(rowsOf(layers[place], chosen));
-    const [x, y] = MOVES[event.key];
-    spot = [Math.min(Math.max(column + x, 0), width - 1), Math.min(Math.max(row + y, 0), height - 1)];
-    draw();
-  };
-
-  // Jupyter must not use the lens's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.
-  function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
-    if (root.contains(target))
-      target.toggleAttribute(
-        "data-lm-suppress-shortcuts",
-        !(ctrlKey || metaKey || (shiftKey && key === "Enter")),
-      );
-  }
-  window.addEventListener("keydown", guard, true);
-  model.on("change:numbers", read);
-  read();
-  return () => {
-    window.removeEventListener("keydown", guard, true);
-    model.off("change:numbers", read);
-  };
+  const lens = new Lens(model, el);
+  return () => lens.close();
 }
 
 export default { render };

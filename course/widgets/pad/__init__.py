@@ -111,7 +111,7 @@ def recognise(model, picture, views=16):
 class DigitPad(Widget):
     """A widget to draw on. It copies the model as it is now: after training, make a new pad."""
 
-    _esm = Path(__file__).parent / "pad.js"
+    _esm = Widget.script(Path(__file__).parent / "pad.js")
     _css = Widget.css(Path(__file__).parent / "pad.css")
     preview = "digit_pad.png"
 

@@ -1,5 +1,17 @@
-// The drawing pad, an anywidget: Jupyter calls `render` to fill the element `el`, and `model` carries
-// messages to the kernel and back. Anywidget loads this file on its own, so it cannot import others.
+// The drawing pad, an anywidget: Jupyter calls `render` to fill the element `el`. The `model`
+// carries drawings to the kernel, and the network's answers back.
+
+import {
+  accentOf,
+  BARS,
+  bytesOf,
+  clamp,
+  drawPixels,
+  greyPixels,
+  guardKeys,
+  showBars,
+  useUp,
+} from "../look.js";
 
 const SIZE = 280; // width and height of the pad, in its own units
 const SENT = 140; // width and height of the drawing that the kernel gets, in pixels
@@ -11,9 +23,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 // --- Pure functions: they need no page, so tests can call them ---
 
-const clamp = (number, lowest, highest) => Math.min(Math.max(number, lowest), highest);
-
-/** Where an event took place, in the pad's units: the page may show the pad (`box`) larger or smaller. */
+/** Where an event took place, in the pad's units; `box` is the pad as the page shows it. */
 export function toPad({ clientX, clientY }, box) {
   return [clientX - box.left, clientY - box.top].map((length) => (length * SIZE) / box.width);
 }
@@ -24,10 +34,10 @@ export function movePen(spot, key, isSmall) {
   return spot.map((length, axis) => clamp(length + step * ARROWS[key][axis], 0, SIZE));
 }
 
-/** The next place in WIDTHS. It needs limits because a fast click arrives before its button is disabled. */
+/** The next place in WIDTHS. A fast click may arrive before its button is disabled. */
 export const changeWidth = (width, by) => clamp(width + by, 0, WIDTHS.length - 1);
 
-/** The strokes now, and those before each change. No history is ever modified, so Undo can just go back. */
+/** The strokes now, and those before each change. None is ever modified, so Undo just goes back. */
 export const EMPTY = { strokes: [], past: [] };
 
 /** Begins a stroke, which Undo will remove as a whole. */
@@ -41,17 +51,21 @@ export function extendStroke({ strokes, past }, point) {
   return { strokes: [...strokes.slice(0, -1), { width, points: [...points, point] }], past };
 }
 
-/** Removes all strokes; Undo brings them back. An empty pad stays the same object: nothing has changed. */
+/** Removes all strokes; Undo brings them back. The same object comes back if there are none. */
 export function clearAll(history) {
-  return history.strokes.length ? { strokes: [], past: [...history.past, history.strokes] } : history;
+  return history.strokes.length
+    ? { strokes: [], past: [...history.past, history.strokes] }
+    : history;
 }
 
-/** Goes back one change; where there is none, the same object comes back. */
+/** Goes back one change; the same object comes back if there is none. */
 export function undoLast(history) {
-  return history.past.length ? { strokes: history.past.at(-1), past: history.past.slice(0, -1) } : history;
+  return history.past.length
+    ? { strokes: history.past.at(-1), past: history.past.slice(0, -1) }
+    : history;
 }
 
-/** The strokes as the network gets them: in a small drawing, a thick pen would fill the holes of a digit. */
+/** The strokes for the network: in a small drawing, a thick pen would fill the holes of a digit. */
 export function thinned(strokes) {
   const points = strokes.flatMap((stroke) => stroke.points);
   const lengths = [0, 1].map((axis) => {
@@ -59,10 +73,8 @@ export function thinned(strokes) {
     return Math.max(...places) - Math.min(...places);
   });
   const widest = SHARE * Math.max(...lengths);
-  return strokes.map(({ width, points }) => ({
-    width: widest > 2 ? Math.min(width, widest) : width,
-    points,
-  }));
+  if (widest <= 2) return strokes; // hardly more than a dot
+  return strokes.map(({ width, points }) => ({ width: Math.min(width, widest), points }));
 }
 
 /** Shrinks RGBA pixels to `sent` × `sent` bytes of ink, each the mean of the pixels it covers. */
@@ -87,14 +99,12 @@ export function verdictOn(probabilities) {
 // --- What is on the page ---
 
 const KEYS =
-  "Arrow keys move the pen (Shift: small steps), Space lowers and lifts it, Backspace undoes, Delete clears.";
+  "Arrow keys move the pen (Shift: small steps), Space lowers and lifts it, " +
+  "Backspace undoes, Delete clears.";
 
-const ROWS = NO_GUESS.map(
-  (_, digit) => `
-    <div class="course-row" role="meter" aria-label="digit ${digit}" aria-valuemin="0" aria-valuemax="100">
-      <span>${digit}</span><div class="course-track"><div></div></div><span></span>
-    </div>`,
-);
+const LATE = "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)";
+const NO_NUMBERS =
+  "The network's answers are not numbers: train it again with a smaller learning rate.";
 
 const PAGE = `
 <div class="course-widget digit-pad">
@@ -110,7 +120,7 @@ const PAGE = `
     <div class="digit-pad-keys">${KEYS}</div>
   </div>
   <div class="digit-pad-answer">
-    <div class="digit-pad-verdict" role="status"></div>${ROWS.join("")}
+    <div class="digit-pad-verdict" role="status"></div>${BARS}
   </div>
   <div class="digit-pad-seen">
     <canvas width="28" height="28" role="img" aria-label="picture"></canvas>
@@ -118,7 +128,7 @@ const PAGE = `
   </div>
 </div>`;
 
-function paint(context, strokes) {
+function drawStrokes(context, strokes) {
   context.lineCap = context.lineJoin = "round";
   context.strokeStyle = context.fillStyle = "white";
   for (const { width, points } of strokes) {
@@ -132,213 +142,234 @@ function paint(context, strokes) {
   }
 }
 
-/** Draws the pad, and an orange circle for the keyboard's pen if there is one. */
-function showDrawing(context, strokes, pen) {
-  context.setTransform(2, 0, 0, 2, 0, 0); // two pixels per unit, for high-resolution screens
-  context.fillStyle = "black";
-  context.fillRect(0, 0, SIZE, SIZE);
-  paint(context, strokes);
-  if (!pen) return;
-  context.strokeStyle = "orange";
-  context.lineWidth = pen.isDown ? 4 : 2;
+/** Draws the circle that shows where the keyboard's pen is. */
+function drawPen(context, { spot, width, isDown, colour }) {
+  context.strokeStyle = colour;
+  context.lineWidth = isDown ? 4 : 2;
   context.beginPath();
-  context.arc(...pen.spot, pen.width / 2, 0, 2 * Math.PI);
+  context.arc(...spot, width / 2, 0, 2 * Math.PI);
   context.stroke();
-}
-
-function showPicture(context, { buffer, byteOffset }) {
-  const picture = new ImageData(28, 28);
-  const grey = new Uint8Array(buffer, byteOffset, 28 * 28);
-  for (const [place, value] of grey.entries()) picture.data.set([value, value, value, 255], 4 * place);
-  context.putImageData(picture, 0, 0);
-}
-
-function showBars(rows, probabilities) {
-  const best = Math.max(...probabilities);
-  for (const [digit, row] of rows.entries()) {
-    const share = 100 * probabilities[digit];
-    row.setAttribute("aria-valuenow", share.toFixed(1));
-    row.classList.toggle("course-best", best > 0 && probabilities[digit] === best);
-    row.querySelector(".course-track > div").style.width = `${share}%`;
-    row.lastElementChild.textContent = best > 0 ? `${share.toFixed(0)} %` : "";
-  }
 }
 
 // --- The pad at work ---
 
-function render({ model, el }) {
-  el.innerHTML = PAGE;
-  const root = el.querySelector(".digit-pad");
-  const pad = root.querySelector(".digit-pad-canvas");
-  const verdict = root.querySelector(".digit-pad-verdict");
-  const rows = [...root.querySelectorAll(".course-row")];
-  const [undoButton, clearButton, thinner, thicker] = root.querySelectorAll("button");
-  const screen = pad.getContext("2d");
-  const seen = root.querySelector(".digit-pad-seen canvas").getContext("2d");
-  const hidden = Object.assign(document.createElement("canvas"), { width: SIZE, height: SIZE });
-  const ink = hidden.getContext("2d", { willReadFrequently: true });
+class Pad {
+  history = EMPTY;
+  version = 0; // counts the changes
+  width = 2; // its place in WIDTHS
+  pointer = null; // the mouse, pen or finger that is drawing
+  spot = [SIZE / 2, SIZE / 4]; // of the keyboard's pen
+  isPenDown = false;
+  isKeyboard = false;
+  isWaitingForFrame = false;
+  // Questions to the kernel: one at a time, and always about the latest drawing
+  id = Math.random(); // one model may be shown twice, and each view gets all answers
+  asked = null; // the version that the last question was about
+  timer = null; // runs while a question waits for its answer
 
-  let history = EMPTY;
-  let version = 0; // counts the changes
-  let width = 2; // its place in WIDTHS
-  let pointer = null; // the mouse, pen or finger that is drawing
-  let spot = [SIZE / 2, SIZE / 4]; // of the keyboard's pen
-  let isPenDown = false;
-  let isKeyboard = false;
+  constructor(model, el) {
+    el.innerHTML = PAGE;
+    this.model = model;
+    this.root = el.querySelector(".digit-pad");
+    this.canvas = this.root.querySelector(".digit-pad-canvas");
+    this.screen = this.canvas.getContext("2d");
+    this.seen = this.root.querySelector(".digit-pad-seen canvas");
+    this.verdict = this.root.querySelector(".digit-pad-verdict");
+    const hidden = document.createElement("canvas");
+    hidden.width = hidden.height = SIZE;
+    this.ink = hidden.getContext("2d", { willReadFrequently: true });
+    this.listenToButtons();
+    this.listenToPointer();
+    this.canvas.onkeydown = (event) => this.onKey(event);
+    this.canvas.onblur = () => this.leave();
+    this.stopGuarding = guardKeys(this.root, "z");
+    this.onMessage = (content, buffers) => this.onAnswer(content, buffers);
+    model.on("msg:custom", this.onMessage);
+    this.draw();
+  }
+  close() {
+    this.stopWaiting();
+    this.stopGuarding();
+    this.model.off("msg:custom", this.onMessage);
+  }
 
-  function change(newHistory) {
-    if (newHistory === history) return;
-    history = newHistory;
-    version++;
-    show();
+  // The drawing
+  change(history) {
+    if (history === this.history) return;
+    this.history = history;
+    this.version++;
+    this.drawSoon();
   }
-  function lift() {
-    pointer = null;
-    isPenDown = false;
-    show();
+  begin(point) {
+    this.change(beginStroke(this.history, WIDTHS[this.width], point));
   }
-  function resize(by) {
-    width = changeWidth(width, by);
-    show();
+  extend(point) {
+    this.change(extendStroke(this.history, point));
   }
-  const begin = (point) => change(beginStroke(history, WIDTHS[width], point));
-  const extend = (point) => change(extendStroke(history, point));
-  function replace(newHistory) {
-    lift();
-    change(newHistory);
+  undo() {
+    this.lift();
+    this.change(undoLast(this.history));
   }
-  const undo = () => replace(undoLast(history));
-  const clear = () => replace(clearAll(history));
-  undoButton.onclick = undo;
-  clearButton.onclick = clear;
-  thinner.onclick = () => resize(-1);
-  thicker.onclick = () => resize(+1);
+  clear() {
+    this.lift();
+    this.change(clearAll(this.history));
+  }
+  lift() {
+    this.pointer = null;
+    this.isPenDown = false;
+    this.drawSoon();
+  }
+  resize(by) {
+    this.width = changeWidth(this.width, by);
+    this.drawSoon();
+  }
+
+  // Buttons
+  listenToButtons() {
+    const [undo, clear, thinner, thicker] = this.root.querySelectorAll("button");
+    undo.onclick = () => this.undo();
+    clear.onclick = () => this.clear();
+    thinner.onclick = () => this.resize(-1);
+    thicker.onclick = () => this.resize(+1);
+    this.buttons = { undo, clear, thinner, thicker };
+  }
+  drawButtons({ strokes, past }) {
+    const { undo, clear, thinner, thicker } = this.buttons;
+    undo.disabled = !past.length;
+    undo.textContent = past.length && !strokes.length ? "Undo clear" : "Undo";
+    clear.disabled = !strokes.length;
+    thinner.disabled = this.width === 0;
+    thicker.disabled = this.width === WIDTHS.length - 1;
+  }
 
   // Mouse, pen and finger
-  const place = (event) => toPad(event, pad.getBoundingClientRect());
-  pad.onpointerdown = (event) => {
-    if (event.button !== 0 || pointer !== null) return;
-    event.preventDefault();
-    root.classList.add("digit-pad-pointing");
-    pad.focus({ preventScroll: true });
-    pad.setPointerCapture(event.pointerId);
-    lift();
-    pointer = event.pointerId;
-    isKeyboard = false;
-    begin(place(event));
-  };
-  pad.onpointermove = (event) => {
-    if (event.pointerId !== pointer) return;
-    const all = event.getCoalescedEvents?.() ?? [];
-    for (const each of all.length ? all : [event]) extend(place(each));
-  };
-  pad.onpointerup = pad.onpointercancel = (event) => {
-    if (event.pointerId === pointer) lift();
-  };
-
-  // Keyboard. Jupyter must not use the pad's keys for its shortcuts, but may have Ctrl+S and Shift+Enter.
-  function guard({ target, key, ctrlKey, metaKey, shiftKey }) {
-    if (!root.contains(target)) return;
-    const isJupyters = ((ctrlKey || metaKey) && key !== "z") || (shiftKey && key === "Enter");
-    target.toggleAttribute("data-lm-suppress-shortcuts", !isJupyters);
+  listenToPointer() {
+    const place = (event) => toPad(event, this.canvas.getBoundingClientRect());
+    this.canvas.onpointerdown = (event) => {
+      if (event.button !== 0 || this.pointer !== null) return;
+      event.preventDefault();
+      this.root.classList.add("digit-pad-pointing");
+      this.canvas.focus({ preventScroll: true });
+      this.canvas.setPointerCapture(event.pointerId);
+      this.lift();
+      this.pointer = event.pointerId;
+      this.isKeyboard = false;
+      this.begin(place(event));
+    };
+    this.canvas.onpointermove = (event) => {
+      if (event.pointerId !== this.pointer) return;
+      const all = event.getCoalescedEvents?.() ?? [];
+      for (const each of all.length ? all : [event]) this.extend(place(each));
+    };
+    this.canvas.onpointerup = this.canvas.onpointercancel = (event) => {
+      if (event.pointerId === this.pointer) this.lift();
+    };
   }
-  window.addEventListener("keydown", guard, true);
-  pad.onkeydown = (event) => {
-    const { key } = event;
-    root.classList.remove("digit-pad-pointing");
-    if (key in ARROWS) {
-      spot = movePen(spot, key, event.shiftKey);
-      if (isPenDown) extend(spot);
-    } else if (key === " ") {
-      if (isPenDown && !event.repeat) lift();
-      else if (!event.repeat) {
-        isPenDown = true;
-        begin(spot);
-      }
-    } else if (key === "Backspace" || (key === "z" && (event.ctrlKey || event.metaKey))) undo();
-    else if (key === "Delete") clear();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-    isKeyboard = true;
-    show();
-  };
-  pad.onblur = () => {
-    root.classList.remove("digit-pad-pointing");
-    isKeyboard = false;
-    lift();
-  };
+
+  // Keyboard
+  onKey(event) {
+    this.root.classList.remove("digit-pad-pointing");
+    const act = this.actionFor(event);
+    if (!act) return;
+    useUp(event);
+    this.isKeyboard = true;
+    act();
+    this.drawSoon();
+  }
+  /** What a key does, as a function; nothing for a key that the pad does not use. */
+  actionFor({ key, ctrlKey, metaKey, shiftKey, repeat }) {
+    if (key in ARROWS) return () => this.move(key, shiftKey);
+    if (key === " ") return () => this.pressSpace(repeat);
+    if (key === "Backspace" || (key === "z" && (ctrlKey || metaKey))) return () => this.undo();
+    return key === "Delete" ? () => this.clear() : null;
+  }
+  move(key, isSmall) {
+    this.spot = movePen(this.spot, key, isSmall);
+    if (this.isPenDown) this.extend(this.spot);
+  }
+  pressSpace(isRepeated) {
+    if (isRepeated) return;
+    if (this.isPenDown) return this.lift();
+    this.isPenDown = true;
+    this.begin(this.spot);
+  }
+  leave() {
+    this.root.classList.remove("digit-pad-pointing");
+    this.isKeyboard = false;
+    this.lift();
+  }
 
   // What is shown
-  let isDrawing = false;
-  function show() {
-    if (!isDrawing) requestAnimationFrame(draw); // once for all that happens until then
-    isDrawing = true;
+  drawSoon() {
+    if (this.isWaitingForFrame) return; // it will show this change, too
+    this.isWaitingForFrame = true;
+    requestAnimationFrame(() => this.draw());
   }
-  function draw() {
-    isDrawing = false;
-    const { strokes, past } = history;
-    showDrawing(screen, strokes, isKeyboard ? { spot, width: WIDTHS[width], isDown: isPenDown } : null);
-    undoButton.disabled = !past.length;
-    undoButton.textContent = past.length && !strokes.length ? "Undo clear" : "Undo";
-    clearButton.disabled = !strokes.length;
-    thinner.disabled = width === 0;
-    thicker.disabled = width === WIDTHS.length - 1;
-    if (strokes.length) ask();
-    else forget();
+  draw() {
+    this.isWaitingForFrame = false;
+    this.drawScreen(this.history);
+    this.drawButtons(this.history);
+    if (this.history.strokes.length) this.ask();
+    else this.forget();
   }
-  function say(text) {
-    if (verdict.textContent !== text) verdict.textContent = text; // so screen readers do not repeat it
+  drawScreen({ strokes }) {
+    this.screen.setTransform(2, 0, 0, 2, 0, 0); // two pixels a unit, for high-resolution screens
+    this.screen.fillStyle = "black";
+    this.screen.fillRect(0, 0, SIZE, SIZE);
+    drawStrokes(this.screen, strokes);
+    if (!this.isKeyboard) return;
+    const { spot, isPenDown: isDown } = this;
+    drawPen(this.screen, { spot, isDown, width: WIDTHS[this.width], colour: accentOf(this.root) });
+  }
+  say(text) {
+    if (this.verdict.textContent === text) return; // so that screen readers do not repeat it
+    this.verdict.textContent = text;
   }
 
-  // Questions to the kernel: one at a time, and always about the latest drawing
-  const me = Math.random(); // one model may be shown twice, and each view hears all answers
-  let asked = null; // the version that the last question was about
-  let timer = null; // runs while a question waits for its answer
-  function ask() {
-    if (timer !== null || asked === version) return;
-    asked = version;
-    ink.clearRect(0, 0, SIZE, SIZE);
-    paint(ink, thinned(history.strokes));
-    const bytes = averageInk(ink.getImageData(0, 0, SIZE, SIZE).data);
+  // Questions to the kernel
+  ask() {
+    if (this.timer !== null || this.asked === this.version) return;
+    this.asked = this.version;
+    this.ink.clearRect(0, 0, SIZE, SIZE);
+    drawStrokes(this.ink, thinned(this.history.strokes));
+    const bytes = averageInk(this.ink.getImageData(0, 0, SIZE, SIZE).data);
+    const question = { from: this.id, version: this.version, size: SENT };
     try {
-      model.send({ from: me, version, size: SENT }, undefined, [bytes.buffer]);
+      this.model.send(question, undefined, [bytes.buffer]);
     } catch {
-      showBars(rows, NO_GUESS);
-      return say("The kernel was restarted: run this cell again.");
+      showBars(this.root, NO_GUESS);
+      this.say("The kernel was restarted: run this cell again.");
+      return;
     }
-    const late = "No answer yet: the kernel is busy. (If it was restarted, run this cell again.)";
-    timer = setTimeout(() => say(late), 2000);
+    this.timer = setTimeout(() => this.say(LATE), 2000);
   }
-  function stopWaiting() {
-    clearTimeout(timer);
-    timer = null;
-  }
-  function hear(content, buffers) {
-    if (content.from !== me || content.version !== asked) return;
-    stopWaiting();
-    showPicture(seen, buffers[0]);
-    if (content.probabilities) {
-      const answer = verdictOn(content.probabilities);
-      showBars(rows, answer ? content.probabilities : NO_GUESS);
-      say(answer || "The network's answers are not numbers: train it again with a smaller learning rate.");
+  onAnswer({ from, version, probabilities }, [picture]) {
+    if (from !== this.id || version !== this.asked) return;
+    this.stopWaiting();
+    drawPixels(this.seen, 28, 28, greyPixels(bytesOf(picture)));
+    if (probabilities) {
+      const text = verdictOn(probabilities);
+      showBars(this.root, text ? probabilities : NO_GUESS);
+      this.say(text || NO_NUMBERS);
     }
-    ask();
+    this.ask();
   }
-  function forget() {
-    stopWaiting();
-    asked = null; // so that an answer that is on its way is ignored
-    seen.clearRect(0, 0, 28, 28);
-    showBars(rows, NO_GUESS);
-    say("Draw a large digit.");
+  stopWaiting() {
+    clearTimeout(this.timer);
+    this.timer = null;
   }
-  model.on("msg:custom", hear);
-  draw();
-  return () => {
-    stopWaiting();
-    window.removeEventListener("keydown", guard, true);
-    model.off("msg:custom", hear);
-  };
+  forget() {
+    this.stopWaiting();
+    this.asked = null; // so that an answer that is on its way is ignored
+    this.seen.getContext("2d").clearRect(0, 0, 28, 28);
+    showBars(this.root, NO_GUESS);
+    this.say("Draw a large digit.");
+  }
+}
+
+function render({ model, el }) {
+  const pad = new Pad(model, el);
+  return () => pad.close();
 }
 
 export default { render };

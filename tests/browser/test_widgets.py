@@ -1,0 +1,148 @@
+"""What all four widgets promise, and what their scripts share (course/widgets/look.js)."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from browsing import DIGIT, PICTURES, WIDGETS, change, encoded, fits, load, short_film, show, texts
+from torch import nn
+
+import utils
+from course.checkpoints import get_trained
+from course.widgets.bench import BackpropBench
+from course.widgets.lens import ConvolutionLens
+from course.widgets.pad import DigitPad
+from model import Net, NetMini
+
+MAKERS = {
+    "pad": lambda: DigitPad(NetMini()),
+    "bench": BackpropBench,
+    "lens": lambda: ConvolutionLens(get_trained(Net), DIGIT),
+    "film": short_film,
+}
+PLACES = {  # one that can have the keyboard
+    "pad": ".digit-pad-canvas",
+    "bench": ".bench-weight >> nth=0",
+    "lens": ".lens-map",
+    "film": ".film input",
+}
+each_widget = pytest.mark.parametrize("name", MAKERS)
+
+
+@pytest.fixture
+def shown(page, name):
+    show(page, MAKERS[name]())
+    return page
+
+
+# --- All widgets ---------------------------------------------------------------------------------
+
+
+@each_widget
+@pytest.mark.parametrize("width", [1000, 500, 320])
+def test_all_of_it_is_in_view_and_within_its_width(shown, name, width):
+    """All of it but on a phone, which may have to be scrolled down."""
+    shown.set_viewport_size({"width": width, "height": 760})
+    if name == "bench":
+        shown.get_by_role("button", name="Backward").click()
+    if name == "lens":
+        shown.locator("select").select_option("5")  # conv3: three tables
+    shown.locator(PLACES[name]).focus()
+    shown.screenshot(path=PICTURES / f"{name}-{width}.png")
+    box = shown.locator(".course-widget").bounding_box()
+    assert fits(shown) and (box["y"] + box["height"] <= 768 or width == 320)
+
+
+@each_widget
+def test_jupyter_gets_its_own_keys_and_no_other(shown, name):
+    place = shown.locator(PLACES[name])
+    guarded = shown.locator("[data-lm-suppress-shortcuts]")
+    ours = {"a": True, "Control+s": False, "Control+z": name == "pad", "Shift+Enter": False}
+    for key, is_ours in ours.items():
+        place.press(key)
+        assert guarded.count() == is_ours, key
+
+
+@each_widget
+def test_a_removed_widget_leaves_nothing_behind(shown, name):
+    shown.evaluate("() => stage.close()")
+    shown.locator(PLACES[name]).press("a")
+    assert shown.locator("[data-lm-suppress-shortcuts]").count() == 0
+    assert shown.evaluate("() => Object.keys(stage.listeners)") == []
+
+
+EVIL = "<img src=x onerror=isHacked=true>"
+
+
+def test_names_of_layers_are_shown_as_text(page):
+    """A network may be somebody else's, and its names are whatever that person likes."""
+    evil = type(EVIL, (nn.Conv2d,), {})(1, 2, 3)
+    lens = ConvolutionLens(nn.Sequential(OrderedDict({EVIL: evil, "1": nn.Conv2d(2, 1, 1)})), DIGIT)
+    show(page, lens)
+    assert f"1. {EVIL}: convolution" in texts(page, "option")
+    page.locator("select").select_option("2")
+    sentence = page.locator(".lens-sum")
+    assert f", from {EVIL}, contributes" in sentence.inner_text()
+    assert page.locator("img").count() == 0
+    *before, last = lens.layers
+    unknown = [*before, last | {"name": EVIL, "kind": EVIL}]
+    change(page, layers=unknown, buffer=encoded(lens.buffer))
+    assert f"The lens cannot explain “{EVIL}”" in sentence.inner_text()
+    assert page.locator("img").count() == 0
+
+
+def test_names_of_data_are_shown_as_text(page):
+    film = short_film()
+    film.measured_on = EVIL
+    show(page, film)
+    assert EVIL in page.locator(".film-curve figcaption").inner_text()
+    assert page.locator("img").count() == 0
+
+
+# --- What the scripts share ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def look(page):
+    return load(page, (WIDGETS / "look.js").read_text(encoding="utf-8"))
+
+
+def test_numbers_have_a_true_minus_sign_and_zero_has_none(look):
+    numbers = [1.005, -0.05, -0.0004, 0, -12]
+    shown = look.evaluate("(look, all) => all.map((number) => look.fixed(number, 2))", numbers)
+    assert shown == ["1.00", "−0.05", "0.00", "0.00", "−12.00"]
+    assert look.evaluate("look => [look.fixed(-0.4, 0), look.fixed(-1 / 0, 2)]") == ["0", "−∞"]
+
+
+def test_the_axis_of_accuracies_is_that_of_pythons_pictures(look):
+    accuracies = np.array([20, 50, 80, 99, 99.5, 100])
+    shares = look.evaluate("(look, all) => all.map(look.axisShare)", accuracies.tolist())
+    low, high = utils.stretch(50), utils.stretch(100)
+    expected = (utils.stretch(np.maximum(accuracies, 50)) - low) / (high - low)
+    assert shares == pytest.approx(expected.tolist())
+    assert shares[0] == shares[1] == 0 and shares[-1] == 1
+
+
+def test_bytes_come_in_many_forms(look):
+    code = """look => {
+      const bytes = look.fromBase64("AAAAgD8AAADA"); // a zero, then 1 and -2 as 32-bit numbers
+      const forms = [new DataView(bytes.buffer, 1), bytes.subarray(1), bytes.slice(1).buffer];
+      return forms.map((form) => [look.bytesOf(form).length, ...look.floatsOf(form)]);
+    }"""
+    assert look.evaluate(code) == [[8, 1, -2]] * 3
+
+
+def test_bars_show_an_answer_or_nothing(look):
+    code = """(look, all) => {
+      document.body.innerHTML = look.BARS;
+      look.showBars(document, all.map((number) => number ?? NaN));
+      const rows = [...document.querySelectorAll(".course-row")];
+      const widthOf = (row) => row.querySelector(".course-track > div").style.width;
+      return rows.map((row) => [row.classList.contains("course-best"), row.ariaLabel,
+        row.ariaValueNow, widthOf(row), row.lastElementChild.textContent].join(" "));
+    }"""
+    rows = look.evaluate(code, [0.024, 0.8, *[0.022] * 8])
+    assert rows[:2] == ["false digit 0 2.4 2.4% 2 %", "true digit 1 80.0 80% 80 %"]
+    for nothing in ([0] * 10, [None] + [0.1] * 9):
+        rows = look.evaluate(code, nothing)
+        assert rows == [f"false digit {digit} 0.0 0% " for digit in range(10)]
