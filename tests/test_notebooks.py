@@ -26,8 +26,8 @@ from torch import nn
 
 from course import exercises
 from course.widgets.bench import BackpropBench
-from course.widgets.pad import DigitPad
 from course.widgets.lens import ConvolutionLens
+from course.widgets.pad import DigitPad
 
 
 @each_lesson

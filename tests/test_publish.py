@@ -20,7 +20,7 @@ BEFORE = [
     r"kaggle\.com/kernels/welcome\?src=https://github\.com/",
     r"codespaces\.new/",
     r"lightning\.ai/new\?repo_url=https://github\.com/",
-    r"(?:= \\\"|clone )https://github\.com/",
+    r"git clone (?:--depth 1 )?https://github\.com/",
 ]
 
 
