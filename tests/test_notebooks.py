@@ -1,4 +1,4 @@
-"""The notebooks as they are saved: whole runs, short cells, clean outputs, working comparisons, exercises."""
+"""The saved notebooks: whole runs, short cells, clean outputs, working comparisons, exercises."""
 
 import base64
 import re
@@ -160,7 +160,7 @@ def test_solutions_solve_the_exercises_of_the_lesson(lesson):
 @pytest.mark.slow
 @pytest.mark.parametrize(("saved", "passes"), [("42\n", True), ("43\n", False)])
 def test_nbval_compares_numbers_but_not_progress_bars(tmp_path, saved, passes):
-    """A tagged cell that prints 42, saved with the right or a wrong number and another progress bar."""
+    """A tagged cell prints 42. Its saved output has 42 or 43, and another progress bar."""
     code = 'import sys\nprint(42)\nprint("now", file=sys.stderr)'
     cell = nbformat.v4.new_code_cell(
         code, execution_count=1, metadata={"tags": ["nbval-check-output"]}
