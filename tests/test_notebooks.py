@@ -28,6 +28,7 @@ from course import exercises
 from course.widgets.bench import BackpropBench
 from course.widgets.lens import ConvolutionLens
 from course.widgets.pad import DigitPad
+from tools import run_lessons
 
 
 @each_lesson
@@ -41,6 +42,15 @@ def test_saved_by_one_whole_run(lesson):
         o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"
     ]
     assert "source:   MNIST" in printed(notebook) or "MNIST: 60,000 digits" in printed(notebook)
+
+
+@each_lesson
+@pytest.mark.parametrize("folder", ["", "solutions/"])
+def test_outputs_belong_to_the_code(lesson, folder):
+    """Nbval compares tagged cells; of the others, a note tells what code was run."""
+    changed = run_lessons.changed_cells(read(folder + lesson))
+    command = f"python -m tools.run_lessons {folder}{lesson} --in-place --cells"
+    assert not changed, f"their code has changed: {command} {' '.join(changed)}"
 
 
 @each_lesson

@@ -21,7 +21,7 @@ from course.widgets.bench import BackpropBench
 from course.widgets.film import TrainingFilm
 from course.widgets.lens import ConvolutionLens
 from course.widgets.pad import DigitPad, find_ink, prepare, recognise
-from model import Net, NetFC, NetGAP, NetMicro, NetMini
+from model import NETWORKS, Net, NetGAP, NetMini
 
 TRAINED = get_trained(NetMini).eval()
 
@@ -156,7 +156,7 @@ def test_the_edge_of_a_shadow_is_no_ink():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
+@pytest.mark.parametrize("Network", NETWORKS)
 def test_digits_that_are_moved_and_scaled_are_recognised(real_digits, Network):
     images, labels = real_digits
     network = get_trained(Network).eval()
