@@ -82,7 +82,7 @@ def test_widgets_are_saved_with_their_present_still_pictures():
 def test_cells_are_short_and_explained(lesson):
     notebook = read(lesson)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
-    assert max(lengths) <= 25 and statistics.median(lengths) <= 5
+    assert max(lengths) <= 25 and statistics.median(lengths) <= 6
     pairs = list(zip(notebook.cells, notebook.cells[1:]))
     unexplained = [b for a, b in pairs if a.cell_type == b.cell_type == "code"]
     assert len(unexplained) <= 0.25 * len(lengths)
