@@ -7,7 +7,7 @@ TESTS  := $(VENV)/ready-to-test
 BIOME  := $(VENV)/node_modules/.bin/biome
 SITE   := .venv-site
 # A page shows 88 columns of a notebook's cell without a scroll bar.
-NARROW := --config "line-length = 88" S5.ipynb S6.ipynb solutions/S5.ipynb solutions/S6.ipynb
+NARROW := --config "line-length = 88" $(wildcard S*.ipynb solutions/*.ipynb)
 
 # An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
@@ -17,7 +17,7 @@ export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
 
-run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
+run: $(READY)           ## run all lessons; copies with their outputs go to runs/
 	$(VENV)/bin/python -m tools.run_lessons
 
 test: $(TESTS)          ## style, unit tests, then notebooks and solutions with little data
@@ -27,9 +27,9 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 	$(VENV)/bin/python -m ruff format --check $(NARROW)
 	@if [ -x $(BIOME) ]; then $(BIOME) ci --colors=off; else echo "The JavaScript is not checked: that needs npm."; fi
 	$(VENV)/bin/python -m pytest tests
-	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env -o "testpaths=S*.ipynb solutions"
 
-test-browser: $(TESTS) site  ## open the website, and both notebooks in JupyterLab and Notebook 7, and use them
+test-browser: $(TESTS) site  ## open the website, and the lessons in JupyterLab and Notebook 7, and use them
 	$(VENV)/bin/python -m pytest -rs tests/browser
 
 benchmarks: $(READY)    ## quick versions of those behind the README's figures; saves them to runs/benchmarks

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
+import course
 import utils
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 HERE = ROOT  # its older name
-LESSONS = ["S5", "S6"]
+LESSONS = list(course.LESSONS)
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
 # --- Notebooks ----------------------------------------------------------------------------------

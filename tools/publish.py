@@ -10,10 +10,11 @@ import re
 import sys
 from pathlib import Path
 
+from course import LESSONS
 from course.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
+PLACES = ["README.md", *(f"{lesson}.ipynb" for lesson in LESSONS)]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
 OWNER = re.compile(r"(?=.{1,39}$)[A-Za-z0-9](-?[A-Za-z0-9])*")
 NAME = re.compile(r"(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")

@@ -16,6 +16,7 @@ import nbformat
 
 import model
 from benchmarks import report
+from course import LESSONS
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
@@ -26,8 +27,7 @@ from website.networks import export
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "website"
 PAGES = {  # of the repository, and what they are called on the website
-    "S5.ipynb": "S5.ipynb",
-    "S6.ipynb": "S6.ipynb",
+    **{f"{lesson}.ipynb": f"{lesson}.ipynb" for lesson in LESSONS},
     "GLOSSARY.md": "glossary.md",
     "benchmarks/README.md": "benchmarks.md",
 }
@@ -226,6 +226,7 @@ def write_landing_page(folder):
     """Fill the landing page with the measured accuracies, and with a drawing of each network."""
     values = {
         "repository": current(),
+        "lessons": "\n".join(f"Lesson {lesson[1:]} <{lesson}>" for lesson in LESSONS),
         "Net-plain.accuracy": mean_accuracy(report.read("accuracy-Net-plain")),
     }
     for name in report.NETWORKS:

@@ -19,7 +19,7 @@ from browsing import (
     served,
     settled_answer,
 )
-from helpers import HERE
+from helpers import HERE, LESSONS, each_lesson
 
 import utils
 from course.checkpoints import get_trained
@@ -27,7 +27,8 @@ from course.widgets.pad import recognise
 from model import Net, NetFC, NetGAP, NetMini
 
 SITE = HERE / "site"
-PAGES = ["index.html", "S5.html", "S6.html", "glossary.html", "benchmarks.html"]
+PAGES = ["index.html", "glossary.html", "benchmarks.html"]
+PAGES += [f"{lesson}.html" for lesson in LESSONS]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
 each_page = pytest.mark.parametrize("name", PAGES)
 each_page_with_widgets = pytest.mark.parametrize("name", WIDGETS)
@@ -138,7 +139,7 @@ def test_style_sheets_load_only_what_is_there():
             assert link.startswith(("data:", "#")) or place.exists(), f"{link} in {path.name}"
 
 
-@pytest.mark.parametrize("lesson", ["S5", "S6"])
+@each_lesson
 def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
     links = [urllib.parse.unquote(link) for link in read_page(SITE / f"{lesson}.html").addresses]
     for place in [
