@@ -42,7 +42,7 @@ def check_links(folder, repository):
     for place, count in LINKS.items():
         text = urllib.parse.unquote((folder / place).read_text(encoding="utf-8"))
         found = re.findall(rf"(?:{'|'.join(BEFORE)})([\w.-]+/[\w.-]+)", text)
-        sites = re.findall(r"https://[\w-]+\.github\.io/(?:[\w.-]+/)?", text)
+        sites = re.findall(r"https://[\w.-]+\.github\.io/(?:[\w.-]+/)?", text)
         assert found == [repository] * (count - len(sites))
         assert sites == [f"https://{owner}.github.io/{path}"] * len(sites)
 
@@ -57,8 +57,9 @@ def test_all_places_follow_again_and_again(course, line_end):
         path.write_bytes(path.read_bytes().replace(b"\n", line_end))
     before = content(course)
     old = publish.current(course)
-    for new in ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io", old]:
-        assert publish.publish(new, course) == LINKS
+    news = ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io"]
+    for new in [*news, publish.PLACEHOLDER, "a/b", old]:
+        assert publish.move(new, course) == LINKS
         assert publish.current(course) == new
         check_links(course, new)
         for lesson in [f"{lesson}.ipynb" for lesson in LESSONS]:
@@ -91,7 +92,7 @@ def test_links_to_other_repositories_stay(course):
     assert (course / "README.md").read_text() == f"{text} {moved}"
 
 
-WRONG = ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
+WRONG = [publish.PLACEHOLDER, "", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
 WRONG += ["a/.", "a/..", "a/b.git", "a/b.x.git", f"{'a' * 40}/b", f"{'a-' * 20}a/b"]
 WRONG += [f"a/{'b' * 101}"]
 

@@ -6,6 +6,7 @@ What a visitor's browser does with it is tested in tests/browser/test_site.py.
 import json
 import math
 import re
+import sys
 
 import nbformat
 import numpy as np
@@ -21,11 +22,12 @@ from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from model import NetGAP, NetMini
+from tools import publish
 from website import build
 from website.drawing import draw_blocks
 from website.networks import describe, export
 
-REPOSITORY = "https://github.com/OWNER/mnist-course"
+REPOSITORY = "https://github.com/some-one/mnist-course"
 
 
 def read_json(*path):
@@ -172,13 +174,13 @@ def test_a_network_is_drawn_in_proportion():
     ],
 )
 def test_links_lead_to_the_website_or_to_the_repository(monkeypatch, link, target):
-    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    monkeypatch.setattr(build, "current", lambda: "some-one/mnist-course")
     text = build.relink(f"see [this]({link}) and [that]({link}).", "S5.ipynb")
     assert text == f"see [this]({target}) and [that]({target})."
 
 
 def test_links_of_a_page_in_a_folder(monkeypatch):
-    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    monkeypatch.setattr(build, "current", lambda: "some-one/mnist-course")
     text = build.relink("[recipes](../train.py), [results](results)", "benchmarks/README.md")
     results = f"{REPOSITORY}/tree/main/benchmarks/results"
     assert text == f"[recipes]({REPOSITORY}/blob/main/train.py), [results]({results})"
@@ -203,6 +205,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     with pytest.raises(SystemExit, match="holds something else"):
         build.build(tmp_path)
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_visitors_get_no_links_to_the_placeholder(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "current", lambda: publish.PLACEHOLDER)
+    monkeypatch.setattr(sys, "argv", ["build", str(tmp_path / "copy"), "--deploy"])
+    with pytest.raises(SystemExit, match="which nobody can have: run `make publish"):
+        build.main()
+    assert not (tmp_path / "copy").exists()
 
 
 def test_the_widgets_scripts_styles_and_values_are_copied(copy):

@@ -1,10 +1,12 @@
 """Make the copy of the course that Sphinx turns into the website, and export its networks.
 
     python -m website.build FOLDER
+    python -m website.build FOLDER --deploy    for visitors: the links must lead somewhere
 
 `make site` runs this, and then Sphinx on FOLDER. The lessons themselves are not changed.
 """
 
+import argparse
 import base64
 import json
 import re
@@ -20,7 +22,7 @@ from course import LESSONS
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
-from tools.publish import current
+from tools.publish import PLACEHOLDER, current
 from website.drawing import draw_blocks
 from website.networks import export
 
@@ -48,9 +50,16 @@ HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks fo
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("name the folder to write to: python -m website.build FOLDER")
-    build(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write the copy")
+    parser.add_argument("--deploy", action="store_true", help="refuse links to the placeholder")
+    args = parser.parse_args()
+    if args.deploy and current() == PLACEHOLDER:
+        sys.exit(
+            f"The links lead to {PLACEHOLDER}, which nobody can have: run `make publish "
+            "REPO=owner/name` first."
+        )
+    build(args.folder)
 
 
 def build(folder):
