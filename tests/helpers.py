@@ -20,6 +20,7 @@ import utils
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 HERE = ROOT  # its older name
 LESSONS = list(course.LESSONS)
+PATIENCE = 900  # seconds until a process counts as stuck: a busy machine must not fail a test
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 
 # --- Notebooks ----------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def run_python(*arguments, cwd=HERE, **settings):
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

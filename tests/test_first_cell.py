@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import HERE, LESSONS, code_cells, each_lesson, environment, read
+from helpers import HERE, LESSONS, PATIENCE, code_cells, each_lesson, environment, read
 
 import course
 
@@ -54,7 +54,7 @@ def run_first_cell(folder):
             env=environment(**redirection | settings),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE,
         )
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)

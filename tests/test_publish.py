@@ -92,7 +92,8 @@ def test_links_to_other_repositories_stay(course):
     assert (course / "README.md").read_text() == f"{text} {moved}"
 
 
-WRONG = [publish.PLACEHOLDER, "", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
+WRONG = ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
+WRONG += [publish.PLACEHOLDER]
 WRONG += ["a/.", "a/..", "a/b.git", "a/b.x.git", f"{'a' * 40}/b", f"{'a-' * 20}a/b"]
 WRONG += [f"a/{'b' * 101}"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import LESSONS, ROOT, files_in
+from helpers import LESSONS, PATIENCE, ROOT, files_in
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -247,13 +247,24 @@ def test_a_run_that_is_stopped(tmp_path, number):
     while "waiting" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "Net (S5)" in said
     assert "Stopped." in complained and "run_lessons.py" not in complained
     assert "S6.ipynb stopped there; see S6.failed.ipynb in" in complained
     assert (tmp_path / "out" / "S5.ipynb").is_file()
     assert "reached" in (tmp_path / "out" / "S6.failed.ipynb").read_text()
+
+
+def test_a_kernel_that_nbclient_stopped_after_a_signal_has_not_died(monkeypatch):
+    """On a busy machine nbclient sees the kernel die before it says that it stopped it."""
+
+    def execute(client):
+        client._async_cleanup_kernel_future = "set by its handler of signals"
+        raise DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(run_lessons.LiveClient, "execute", execute)
+    assert run_lessons.execute(run_lessons.LiveClient(new_notebook())) == "\n\nStopped."
 
 
 # --- The command -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, Linear, run_python, same, sgd, uneven_loader
+from helpers import HERE, PATIENCE, Linear, run_python, same, sgd, uneven_loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
@@ -304,7 +304,7 @@ def test_two_trainings_at_once_do_not_disturb_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     assert len(together) == 2
     for result in together:
         for name, value in alone[0].items():
