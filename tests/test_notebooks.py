@@ -130,8 +130,10 @@ def write_lesson_7(folder):
     for number in range(2, 11):
         cells.append(nbformat.v4.new_markdown_cell(f"Add {number} to itself:"))
         sum_of_two = nbformat.v4.new_output("stream", text=f"{2 * number}\n")
-        cell = nbformat.v4.new_code_cell(f"print({number} + {number})", execution_count=number)
-        cells.append(cell | {"outputs": [sum_of_two]})
+        code = f"print({number} + {number})"
+        cells.append(
+            nbformat.v4.new_code_cell(code, execution_count=number, outputs=[sum_of_two])
+        )
     nbformat.write(
         nbformat.v4.new_notebook(cells=cells, metadata=lesson.metadata), folder / "S7.ipynb"
     )
