@@ -27,7 +27,8 @@ from course.widgets.pad import recognise
 from model import Net, NetFC, NetGAP, NetMini
 
 SITE = HERE / "site"
-PAGES = ["index.html", "S5.html", "S6.html", "glossary.html", "benchmarks.html"]
+PAGES = ["index.html", "S5.html", "S6.html", "quiz5.html", "quiz6.html"]
+PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
 each_page = pytest.mark.parametrize("name", PAGES)
 each_page_with_widgets = pytest.mark.parametrize("name", WIDGETS)
