@@ -1,9 +1,12 @@
 """check_assignment: a layer counts however it is written, and what is missing is named."""
 
+import json
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import same, sgd
+from helpers import ROOT, same, sgd
 from torch import nn
 
 import utils
@@ -288,3 +291,27 @@ def half_tested(network):
 def test_wrong_arguments_get_a_sentence(network, make_history, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         check_assignment(network, make_history(network))
+
+
+# --- The test that teachers copy -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("measured", "passes"), [(99.44, True), (99.3, False)])
+def test_what_was_handed_in_is_marked_by_the_example_for_teachers(
+    monkeypatch, tmp_path, made_up_digits, measured, passes
+):
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    *_, example = re.findall("^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_network.py").write_text("from model import NetGAP as MyNetwork")
+    (tmp_path / "accuracies.json").write_text(json.dumps([98.0, 99.44]))
+    torch.save(NetGAP().state_dict(), tmp_path / "my_network.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(utils, "test", lambda *_: (measured, 0.02))
+    names = {}
+    exec(example, names)
+    if passes:
+        names["test_the_network_meets_the_assignment"]()
+    else:
+        with pytest.raises(AssertionError, match="the weights do not give this accuracy"):
+            names["test_the_network_meets_the_assignment"]()
