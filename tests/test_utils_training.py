@@ -465,7 +465,7 @@ def test_history_of_a_training_without_tests(history, capsys):
 
 
 def test_the_result_of_a_history_is_its_last_epoch(history, digits):
-    with pytest.raises(ValueError, match="no epoch has ended yet: run the training first"):
+    with pytest.raises(ValueError, match="no epoch has been tested yet: run the training first"):
         history.result(digits)
     for accuracy in [99.0, 98.0]:
         history.add((50.0, 1.0), (accuracy, 0.5))
@@ -861,7 +861,7 @@ def test_the_results_of_a_smoke_test_are_marked(monkeypatch, digits, capsys):
     utils.print_results([row, utils.result(Linear(), digits, 1, 50.0, 3.0)])
     _, usual, smoke = capsys.readouterr().out.splitlines()
     assert usual.split() == ["Linear", "7,850", "1", "MNIST", "50.00", "%", "3"]
-    assert smoke.split()[3] == "smoke-test"
+    assert smoke.split()[3] == "smoke"
 
 
 def test_pytest_does_not_take_test_for_a_test():

@@ -263,6 +263,20 @@ def test_the_networks_on_the_page_are_listed_with_their_sizes(copy):
 
 
 @each_lesson
+def test_outputs_that_are_hidden_in_jupyter_are_folded_on_the_page(copy, lesson):
+    hidden = set()
+    for cell in code_cells(read(lesson)):
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            hidden.add(cell.id)
+    folded = set()
+    for cell in code_cells(nbformat.read(copy / f"{lesson}.ipynb", as_version=4)):
+        if "hide-output" in cell.metadata.get("tags", []):
+            folded.add(cell.id)
+    assert len(hidden) > 4
+    assert folded == hidden
+
+
+@each_lesson
 def test_a_lesson_can_be_downloaded_as_it_is_beside_its_badges(copy, lesson):
     original = ROOT / f"{lesson}.ipynb"
     assert (copy / "_static" / "lessons" / original.name).read_bytes() == original.read_bytes()

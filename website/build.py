@@ -176,6 +176,8 @@ def copy_lesson(source, folder, sizes):
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, source)
             continue
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):  # an answer, or a long log
+            cell.metadata.setdefault("tags", []).append("hide-output")
         for output in cell.outputs:
             widget = find_widget(output)
             if widget:
