@@ -13,14 +13,15 @@ from helpers import ROOT
 
 from tools import publish
 
-LINKS = {"README.md": 6, "S5.ipynb": 5, "S6.ipynb": 5}
-# What stands before owner/name in badges, first cells, and commands that clone.
+LINKS = {"README.md": 6, "CITATION.cff": 1, "S5.ipynb": 5, "S6.ipynb": 5}
+# What stands before owner/name in badges, first cells, commands that clone, and the citation.
 BEFORE = [
     r"colab\.research\.google\.com/github/",
     r"kaggle\.com/kernels/welcome\?src=https://github\.com/",
     r"codespaces\.new/",
     r"lightning\.ai/new\?repo_url=https://github\.com/",
     r"git clone (?:--depth 1 )?https://github\.com/",
+    r"repository-code: https://github\.com/",
 ]
 
 
@@ -137,7 +138,7 @@ def test_the_command_says_what_it_changed(monkeypatch, capsys):
     publish.main()
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "README.md: 6 links now lead to https://github.com/a/b"
-    assert len(said) == 4
+    assert len(said) == 5
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")

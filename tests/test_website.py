@@ -24,6 +24,7 @@ from model import NetGAP, NetMini
 from website import build
 from website.drawing import draw_blocks
 from website.networks import describe, export
+from website.quiz import read_quiz
 
 REPOSITORY = "https://github.com/OWNER/mnist-course"
 
@@ -163,6 +164,9 @@ def test_a_network_is_drawn_in_proportion():
         ("S6.ipynb", "S6.ipynb"),
         ("benchmarks/README.md#speed", "benchmarks.md#speed"),
         ("#Draw-your-own-digit", "#draw-your-own-digit"),
+        ("docs/teaching.md", "teaching.md"),
+        ("docs/quiz.md#lesson-5", "quiz5.md"),
+        ("docs/quiz.md", f"{REPOSITORY}/blob/main/docs/quiz.md"),
         ("Test_Images/lens.png", "Test_Images/lens.png"),
         ("website/badges/colab.svg", "website/badges/colab.svg"),
         ("solutions/S5.ipynb", f"{REPOSITORY}/blob/main/solutions/S5.ipynb"),
@@ -309,6 +313,15 @@ def test_pages_keep_their_anchors_and_show_the_results(copy):
     text = (copy / "benchmarks.md").read_text(encoding="utf-8")
     before, after = text.split("## How the recipes were found")
     assert all(line in before and line not in after for line in report.accuracy_table()[2:])
+
+
+@pytest.mark.parametrize("lesson", [5, 6])
+def test_the_quiz_of_a_lesson_is_a_page(copy, lesson):
+    lines = (copy / f"quiz{lesson}.md").read_text(encoding="utf-8").splitlines()
+    quiz = read_quiz((ROOT / "docs" / "quiz.md").read_text(encoding="utf-8"))
+    asked = [f"### {each.number}. {each.text}" for each in quiz if each.lesson == lesson]
+    assert lines[0] == f"# Quiz for lesson {lesson}"
+    assert [line for line in lines if line.startswith("### ")] == asked != []
 
 
 def test_the_landing_page_shows_measured_figures(copy):

@@ -13,7 +13,7 @@ from pathlib import Path
 from course.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
+PLACES = ["README.md", "CITATION.cff", "S5.ipynb", "S6.ipynb"]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
 OWNER = re.compile(r"(?=.{1,39}$)[A-Za-z0-9](-?[A-Za-z0-9])*")
 NAME = re.compile(r"(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
