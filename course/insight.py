@@ -250,8 +250,9 @@ def one_number(value):
 
 def print_receptive_fields(model):
     """Print the table of `receptive_fields`."""
+    layers = receptive_fields(model)
     print("layer             output kernel stride jump   field parameters")
-    for layer in receptive_fields(model):
+    for layer in layers:
         size = f"{layer.size}×{layer.size}"
         field = f"{layer.field}×{layer.field}"
         parameters = f"{layer.parameters:,}" if layer.parameters else ""
@@ -262,6 +263,12 @@ def print_receptive_fields(model):
         print(row.rstrip())
     total = sum(weight.numel() for weight in model.parameters())
     print(f"{total:,} parameters")
+    widest = max((layer.field for layer in layers), default=0)
+    if widest > IMAGE_SIZE:
+        print(
+            f"A field of {widest}×{widest} pixels is larger than the image: "
+            "it reaches beyond the edges, into the padding."
+        )
 
 
 def plot_receptive_fields(model, image, save=None):
