@@ -359,7 +359,7 @@ def check_name_lookup(mirror):
     thread.start()
     thread.join(PATIENCE)
     if thread.is_alive():
-        raise TimeoutError("no mirror answers")
+        raise TimeoutError(f"{mirror} cannot be looked up")
 
 
 def fetch(address, md5):
@@ -408,12 +408,13 @@ def train(
 ):
     """Train for one epoch; return (accuracy in %, mean loss).
 
-    A scheduler given here takes a step in each batch.
+    scheduler: changes the learning rate after each batch
+    half_precision: compute with 16 bits, if this processor is faster with them
     """
     check_setup(model, train_loader, criterion, optimizer, scheduler)
     reset_modes()
     model.train()
-    images = correct = loss_sum = 0
+    correct = seen = loss_sum = 0
     bar = tqdm(train_loader)
     for batch, (data, target) in enumerate(bar):
         check_batch(data, target)
@@ -428,20 +429,23 @@ def train(
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        images += len(data)
+        seen += len(data)
         loss_sum += loss.item() * len(data)
-        accuracy = 100 * correct / images
+        accuracy = 100 * correct / seen
         text = f"Train: Loss={loss:0.4f} Batch_id={batch} Accuracy={accuracy:0.2f}"
         bar.set_description(text)
-    return record_epoch(train_acc, train_losses, correct, loss_sum, images)
+    return record_epoch(train_acc, train_losses, correct, loss_sum, seen)
 
 
 def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
-    """Measure without training; print a line unless `quiet`; return (accuracy in %, mean loss)."""
+    """Measure without training, with 32 bits; return (accuracy in %, mean loss).
+
+    quiet: do not print them
+    """
     check_setup(model, test_loader, criterion)
     reset_modes()
     model.eval()
-    images = correct = loss_sum = 0
+    correct = seen = loss_sum = 0
     with torch.no_grad():
         for batch, (data, target) in enumerate(test_loader):
             check_batch(data, target)
@@ -450,11 +454,11 @@ def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
             correct += GetCorrectPredCount(prediction, target)
             loss = criterion(prediction.float(), target)
             check_loss(loss, batch, criterion, prediction)
-            images += len(data)
+            seen += len(data)
             loss_sum += loss.item() * len(data)
-    accuracy, mean_loss = record_epoch(test_acc, test_losses, correct, loss_sum, images)
+    accuracy, mean_loss = record_epoch(test_acc, test_losses, correct, loss_sum, seen)
     if not quiet:
-        right = f"Accuracy: {correct}/{images} ({accuracy:.2f}%)"
+        right = f"Accuracy: {correct}/{seen} ({accuracy:.2f}%)"
         print(f"Test set: Average loss: {mean_loss:.4f}, {right}\n")
     return accuracy, mean_loss
 
@@ -462,12 +466,12 @@ def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
 test.__test__ = False  # else pytest runs it in every test file that imports it
 
 
-def record_epoch(accuracies, losses, correct, loss_sum, images):
-    """Average over the images of an epoch, add the averages to two curves, and return them."""
-    if images == 0:
+def record_epoch(accuracies, losses, correct, loss_sum, seen):
+    """Average over the digits seen in an epoch, add the averages to two curves, and return them."""
+    if seen == 0:
         raise ValueError("the loader is empty: it has delivered no images")
-    accuracies.append(100 * correct / images)
-    losses.append(loss_sum / images)
+    accuracies.append(100 * correct / seen)
+    losses.append(loss_sum / seen)
     return accuracies[-1], losses[-1]
 
 
@@ -663,7 +667,7 @@ class History:
     def result(self, test_data):
         """The run so far, as a row for `print_results`."""
         if not self.curves["test_acc"]:
-            raise ValueError("no epoch has ended yet: run the training first")
+            raise ValueError("no epoch has been tested yet: run the training first")
         accuracy = self.curves["test_acc"][-1]
         return result(self.model, test_data, self.done, accuracy, self.seconds)
 
@@ -758,7 +762,7 @@ def result(model, test_data, epochs, accuracy, seconds):
         "network": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": epochs,
-        "data": "smoke-test" if is_smoke_test() else source,
+        "data": "smoke" if is_smoke_test() else source,
         "accuracy": accuracy,
         "seconds": seconds,
     }
@@ -847,7 +851,7 @@ def predict(model, device, loader):
 
 
 def get_misclassified(model, device, loader):
-    """The digits that the network gets wrong, the most confident mistake first, as four lists."""
+    """The digits that the network gets wrong, the most confident mistake first."""
     images, labels, probabilities = predict(model, device, loader)
     confidences, predictions = probabilities.max(dim=1)
     wrong = (predictions != labels).nonzero().flatten()
@@ -946,7 +950,7 @@ def plot_curve(ax, name, values, colour):
 
 
 def plot_epochs(ax, values, unit, colour, label=None):
-    """Draw a curve on an axis that is stretched where training ends: the last tenths are seen."""
+    """Draw a curve on an axis that is stretched where training ends, to show the last tenths."""
     values = [float(value) for value in values]
     epochs = range(1, len(values) + 1)
     ax.plot(epochs, values, "o-", color=colour, markersize=3, label=label)
@@ -958,7 +962,8 @@ def plot_epochs(ax, values, unit, colour, label=None):
         ticks = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]
         ax.yaxis.set_major_locator(plt.FixedLocator(ticks))
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
+    last_epoch = max(2, *(len(line.get_xdata()) for line in ax.lines))  # of all curves here
+    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, last_epoch + 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
 
@@ -993,7 +998,7 @@ def plot_confusion_matrix(matrix, save=None):
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=1.5 * mistakes.max().item() or 1)
     for truth, guess in matrix.nonzero().tolist():
-        count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # or a share, if rows were divided
+        count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # a matrix may hold shares, too
         weight = "bold" if truth == guess else "normal"
         ax.text(guess, truth, count, ha="center", va="center", fontsize=9, weight=weight)
     percent = [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)]

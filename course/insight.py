@@ -251,8 +251,9 @@ def one_number(value):
 
 def print_receptive_fields(model, input_size=(1, 28, 28)):
     """Print the table of `receptive_fields`."""
+    layers = receptive_fields(model, input_size)
     print("layer             output kernel stride jump   field parameters")
-    for layer in receptive_fields(model, input_size):
+    for layer in layers:
         size = f"{layer.size}×{layer.size}"
         field = f"{layer.field}×{layer.field}"
         parameters = f"{layer.parameters:,}" if layer.parameters else ""
@@ -263,6 +264,12 @@ def print_receptive_fields(model, input_size=(1, 28, 28)):
         print(row.rstrip())
     total = sum(weight.numel() for weight in model.parameters())
     print(f"{total:,} parameters")
+    widest = max((layer.field for layer in layers), default=0)
+    if widest > input_size[-1]:
+        print(
+            f"A field of {widest}×{widest} pixels is larger than the image: "
+            "it reaches beyond the edges, into the padding."
+        )
 
 
 def plot_receptive_fields(model, image, save=None):

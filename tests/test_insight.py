@@ -9,7 +9,7 @@ from torch import nn
 
 import utils
 from course import insight
-from model import NETWORKS, Net, NetGAP, NetMini, convolution
+from model import NETWORKS, Net, NetFC, NetGAP, NetMini, convolution
 
 IMAGE = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(3))
 SQUARE = F.pad(torch.ones(1, 6, 6), (2, 20, 2, 20))  # bright pixels, from 2 to 7
@@ -150,6 +150,17 @@ def test_the_printed_table_counts_all_parameters(capsys):
         "pool1              13×13      2      2    2     4×4",
         "3,073 parameters",
     ]
+
+
+@pytest.mark.parametrize(("Network", "widest"), [(NetGAP, 32), (NetFC, None)])
+def test_a_field_larger_than_the_image_is_explained(Network, widest, capsys):
+    """`NetFC` sees exactly the image; `NetGAP` sees two pixels of padding at each edge, too."""
+    insight.print_receptive_fields(Network())
+    last = capsys.readouterr().out.splitlines()[-1]
+    if widest:
+        assert last.startswith(f"A field of {widest}×{widest} pixels is larger than the image: ")
+    else:
+        assert last.endswith(" parameters")
 
 
 # --- Heat maps -----------------------------------------------------------------------------------

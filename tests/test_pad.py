@@ -280,7 +280,7 @@ def test_without_a_front_end_there_is_a_picture(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("Kind", "name"),
+    ("kind", "name"),
     [
         (DigitPad, "pad"),
         (BackpropBench, "bench"),
@@ -288,10 +288,10 @@ def test_without_a_front_end_there_is_a_picture(monkeypatch, tmp_path):
         (TrainingFilm, "film"),
     ],
 )
-def test_a_widget_has_a_script_and_a_style_that_fetch_nothing(Kind, name):
+def test_a_widget_has_a_script_and_a_style_that_fetch_nothing(kind, name):
     """Widgets work offline and import nothing: anywidget loads a script without its neighbours."""
-    script = str(Kind._esm)
-    style = str(Kind._css)
+    script = str(kind._esm)
+    style = str(kind._css)
     assert "export default { render };" in script
     assert ".course-widget {" in style and re.search(
         rf"^\.[a-z-]*{name}[a-z-]* {{", style, re.MULTILINE

@@ -13,14 +13,15 @@ from helpers import LESSONS, ROOT
 
 from tools import publish
 
-LINKS = {"README.md": 6} | {f"{lesson}.ipynb": 5 for lesson in LESSONS}
-# What stands before owner/name in badges, first cells, and commands that clone.
+LINKS = {"README.md": 6, "CITATION.cff": 1} | {f"{lesson}.ipynb": 5 for lesson in LESSONS}
+# What stands before owner/name in badges, first cells, commands that clone, and the citation.
 BEFORE = [
     r"colab\.research\.google\.com/github/",
     r"kaggle\.com/kernels/welcome\?src=https://github\.com/",
     r"codespaces\.new/",
     r"lightning\.ai/new\?repo_url=https://github\.com/",
     r"git clone (?:--depth 1 )?https://github\.com/",
+    r"repository-code: https://github\.com/",
 ]
 
 

@@ -175,6 +175,14 @@ def test_each_panel_shows_its_own_curve(figures):
         assert all(tick == int(tick) for tick in ax.get_xticks()), "epochs are whole"
 
 
+def test_a_short_curve_does_not_cut_off_a_long_one(figures):
+    _, ax = utils.plt.subplots()
+    utils.plot_epochs(ax, [90.0] * 5, "accuracy (%)", "tab:blue")
+    utils.plot_epochs(ax, [], "accuracy (%)", "tab:orange")
+    assert ax.get_xlim() == (0.5, 5.5)
+    utils.plt.close()
+
+
 def test_curves_that_do_not_exist_yet(figures, capsys):
     utils.plot_loss([], [], [], [])
     assert not figures and "lists of losses and accuracies are empty" in capsys.readouterr().out

@@ -26,6 +26,7 @@ from tools import publish
 from website import build
 from website.drawing import draw_blocks
 from website.networks import describe, export
+from website.quiz import read_quiz
 
 REPOSITORY = "https://github.com/some-one/mnist-course"
 
@@ -165,6 +166,9 @@ def test_a_network_is_drawn_in_proportion():
         ("S6.ipynb", "S6.ipynb"),
         ("benchmarks/README.md#speed", "benchmarks.md#speed"),
         ("#Draw-your-own-digit", "#draw-your-own-digit"),
+        ("docs/teaching.md", "teaching.md"),
+        ("docs/quiz.md#lesson-5", "quiz5.md"),
+        ("docs/quiz.md", f"{REPOSITORY}/blob/main/docs/quiz.md"),
         ("Test_Images/lens.png", "Test_Images/lens.png"),
         ("website/badges/colab.svg", "website/badges/colab.svg"),
         ("solutions/S5.ipynb", f"{REPOSITORY}/blob/main/solutions/S5.ipynb"),
@@ -269,6 +273,20 @@ def test_the_networks_on_the_page_are_listed_with_their_sizes(copy):
 
 
 @each_lesson
+def test_outputs_that_are_hidden_in_jupyter_are_folded_on_the_page(copy, lesson):
+    hidden = set()
+    for cell in code_cells(read(lesson)):
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            hidden.add(cell.id)
+    folded = set()
+    for cell in code_cells(nbformat.read(copy / f"{lesson}.ipynb", as_version=4)):
+        if "hide-output" in cell.metadata.get("tags", []):
+            folded.add(cell.id)
+    assert len(hidden) > 4
+    assert folded == hidden
+
+
+@each_lesson
 def test_a_lesson_can_be_downloaded_as_it_is_beside_its_badges(copy, lesson):
     original = ROOT / f"{lesson}.ipynb"
     assert (copy / "_static" / "lessons" / original.name).read_bytes() == original.read_bytes()
@@ -305,6 +323,15 @@ def test_pages_keep_their_anchors_and_show_the_results(copy):
     text = (copy / "benchmarks.md").read_text(encoding="utf-8")
     before, after = text.split("## How the recipes were found")
     assert all(line in before and line not in after for line in report.accuracy_table()[2:])
+
+
+@pytest.mark.parametrize("lesson", [5, 6])
+def test_the_quiz_of_a_lesson_is_a_page(copy, lesson):
+    lines = (copy / f"quiz{lesson}.md").read_text(encoding="utf-8").splitlines()
+    quiz = read_quiz((ROOT / "docs" / "quiz.md").read_text(encoding="utf-8"))
+    asked = [f"### {each.number}. {each.text}" for each in quiz if each.lesson == lesson]
+    assert lines[0] == f"# Quiz for lesson {lesson}"
+    assert [line for line in lines if line.startswith("### ")] == asked != []
 
 
 def test_the_landing_page_shows_measured_figures(copy):

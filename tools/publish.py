@@ -14,7 +14,7 @@ from course import LESSONS
 from course.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ["README.md", *(f"{lesson}.ipynb" for lesson in LESSONS)]
+PLACES = ["README.md", "CITATION.cff", *(f"{lesson}.ipynb" for lesson in LESSONS)]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
 # Where a copy without a home seems to live. No account can have a dot in its name, so nobody can
 # put a repository there, whose code would then run on the computers of those who follow the links.

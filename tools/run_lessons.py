@@ -147,7 +147,9 @@ def execute(client):
     except (AssertionError, KeyboardInterrupt):  # nbclient, after a signal has stopped the kernel
         return "\n\nStopped."
     except DeadKernelError:
-        if hasattr(client, "_async_cleanup_kernel_future"):  # a signal made nbclient stop the kernel
+        if hasattr(
+            client, "_async_cleanup_kernel_future"
+        ):  # a signal made nbclient stop the kernel
             return "\n\nStopped."
         return "The process that ran the notebook has died, perhaps for lack of memory."
     return ""

@@ -25,6 +25,7 @@ from course.widgets.look import Widget
 from tools.publish import PLACEHOLDER, current
 from website.drawing import draw_blocks
 from website.networks import export
+from website.quiz import quiz_page, read_quiz
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "website"
@@ -32,7 +33,9 @@ PAGES = {  # of the repository, and what they are called on the website
     **{f"{lesson}.ipynb": f"{lesson}.ipynb" for lesson in LESSONS},
     "GLOSSARY.md": "glossary.md",
     "benchmarks/README.md": "benchmarks.md",
+    "docs/teaching.md": "teaching.md",
 }
+QUIZ = "docs/quiz.md"  # becomes a page for each lesson
 WIDGETS = {
     "DigitPad": "pad",
     "BackpropBench": "bench",
@@ -82,6 +85,7 @@ def build(folder):
             copy_lesson(source, folder, sizes)
         else:
             copy_page(source, folder)
+    write_quizzes(folder)
     write_landing_page(folder)
 
 
@@ -157,10 +161,20 @@ def new_link(link, source):
     place = path.relative_to(ROOT).as_posix()
     if place in PAGES:
         return f"{PAGES[place]}{hash_}{anchor}"
+    if place == QUIZ and anchor.startswith("lesson-"):
+        return anchor.replace("lesson-", "quiz") + ".md"
     if place.startswith(("Test_Images/", "website/badges/")):
         return place
     kind = "tree" if path.is_dir() else "blob"
     return f"https://github.com/{current()}/{kind}/main/{place}{hash_}{anchor}"
+
+
+def write_quizzes(folder):
+    """Write the page with the questions of each lesson."""
+    questions = read_quiz(relink((ROOT / QUIZ).read_text(encoding="utf-8"), QUIZ))
+    for lesson in {question.lesson for question in questions}:
+        page = quiz_page([question for question in questions if question.lesson == lesson])
+        (folder / f"quiz{lesson}.md").write_text(page, encoding="utf-8")
 
 
 def copy_lesson(source, folder, sizes):
@@ -171,6 +185,8 @@ def copy_lesson(source, folder, sizes):
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, source)
             continue
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):  # an answer, or a long log
+            cell.metadata.setdefault("tags", []).append("hide-output")
         for output in cell.outputs:
             widget = find_widget(output)
             if widget:
