@@ -107,7 +107,7 @@ def test_a_run_says_how_long_it_takes():
     both = f"about {minutes['S5'] + minutes['S6']} minutes"
     assert run_lessons.how_long(["S5"]).startswith(f"S5 takes about {minutes['S5']} minutes")
     assert run_lessons.how_long(["S5", "S6"]).startswith(f"S5 and S6 take {both}")
-    assert f"`make run` takes {both} for lessons 5 and 6" in (ROOT / "README.md").read_text(
+    assert f"`make run` takes {both} for lessons 5 and 6" in (ROOT / "docs" / "contributing.md").read_text(
         encoding="utf-8"
     )
 

@@ -138,10 +138,6 @@ def copy_page(source, folder):
     """Copy a page, with links for the website and anchors as Sphinx writes them."""
     text = (ROOT / source).read_text(encoding="utf-8")
     text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
-    if source == "benchmarks/README.md":  # the results stand in a page that is not on the website
-        results = "\n".join(report.accuracy_table())
-        heading = "## How the recipes were found"
-        text = text.replace(heading, f"{results}\n\n{heading}")
     (folder / PAGES[source]).write_text(relink(text, source), encoding="utf-8")
 
 
