@@ -1,4 +1,4 @@
-"""The first cell of each lesson, away from the course; a repository on disk stands in for GitHub."""
+"""Each lesson's first cell, away from the course. A repository on disk stands in for GitHub."""
 
 import json
 import re

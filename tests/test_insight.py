@@ -9,11 +9,11 @@ from torch import nn
 
 import utils
 from course import insight
-from model import Net, NetFC, NetGAP, NetMicro, NetMini, convolution
+from model import NETWORKS, Net, NetGAP, NetMini, convolution
 
 IMAGE = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(3))
 SQUARE = F.pad(torch.ones(1, 6, 6), (2, 20, 2, 20))  # bright pixels, from 2 to 7
-each_network = pytest.mark.parametrize("Network", [Net, NetGAP, NetFC, NetMini, NetMicro])
+each_network = pytest.mark.parametrize("Network", NETWORKS)
 
 
 class Brightness(nn.Module):

@@ -1,4 +1,7 @@
-"""The cells of the lessons do what their text says: run one by one, with made-up networks and digits."""
+"""The cells of the lessons do what their text says.
+
+They run one by one, with made-up networks and digits.
+"""
 
 import copy
 import re
@@ -140,7 +143,10 @@ def test_one_cycle_of_lesson_6(names, capsys):
 
 
 class Notes:
-    """Stands for a module: notes what its functions get. Those that show nothing do their work as well."""
+    """Stands for a module: notes what its functions get.
+
+    Those that show nothing do their work as well.
+    """
 
     def __init__(self, module=None, shows=()):
         self.module, self.shows, self.calls = module, shows, {}
@@ -150,6 +156,7 @@ class Notes:
             self.calls.setdefault(name, []).append(arguments)
             if self.module and not name.startswith("plot_") and name not in self.shows:
                 return getattr(self.module, name)(*arguments, **options)
+            return None
 
         return function
 
@@ -195,7 +202,7 @@ class Moody(Linear):
 
 
 def test_the_loop_written_out_trains_on_60_batches(names, digits, capsys):
-    """Notices: gradients that are not cleared, a network left in `eval` mode, and digits counted wrongly."""
+    """Notices: gradients not cleared, a network left in `eval` mode, and digits counted wrongly."""
     made = []
     names["NetMini"] = lambda: made.append(Moody().eval()) or made[0]
     names["train_loader"] = DataLoader([*digits, *digits], 3)
@@ -450,7 +457,7 @@ def test_both_networks_of_lesson_6_get_the_same_training(names):
 
 
 def test_both_test_curves_and_the_last_epochs_are_compared(names, digits, figures, capsys):
-    """Notices: the better of the epochs, the training's curve, and a curve under the other's name."""
+    """Notices: the best epoch, the training's curve, and a curve under the other's name."""
     for key, Network, curve in [
         ("gap", NetGAP, [98, 99.5, 99.1]),
         ("fc", NetFC, [97, 99.3, 99.2, 98.9]),

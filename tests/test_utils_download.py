@@ -3,6 +3,7 @@
 The mirrors are servers on loopback that misbehave; small files stand in for MNIST.
 """
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -28,10 +29,8 @@ class Mirror:
     def __init__(self, answer):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                try:
+                with contextlib.suppress(OSError):  # the other side has had enough
                     answer(self)
-                except OSError:
-                    pass  # the other side has had enough
 
             def log_message(self, *_):
                 pass

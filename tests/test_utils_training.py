@@ -529,48 +529,52 @@ class Interrupted(Exception):
 PLACES = ["in training", "before the results", "after the results", "after the schedule"]
 
 
+def new_training(loader, by_batch):
+    """A training that has not begun; its rate changes after each batch or after each epoch."""
+    torch.manual_seed(1)
+    model = NetMini()
+    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    if by_batch:
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=3 * len(loader))
+    else:
+        schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    return utils.History(model, optimizer, schedule)
+
+
+def go_on(history, loader, by_batch, interrupt=None):
+    """Train until there are three epochs, or break off at this place of the second one."""
+
+    def perhaps_interrupt(place):
+        if (place, history.done) == (interrupt, 1 + (place in PLACES[2:])):
+            raise Interrupted
+
+    model, optimizer, schedule = history.model, history.optimizer, history.scheduler
+    in_each_batch = schedule if by_batch else None
+    for _ in history.epochs(3):
+        if interrupt == "in training" and history.done == 1:
+            utils.train(model, "cpu", list(loader)[:2], optimizer, F.nll_loss, in_each_batch)
+        perhaps_interrupt("in training")
+        trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss, in_each_batch)
+        perhaps_interrupt("before the results")
+        history.add(trained, trained)
+        perhaps_interrupt("after the results")
+        if not by_batch:
+            schedule.step()
+        perhaps_interrupt("after the schedule")
+
+
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("by_batch", [True, False])
 def test_an_interrupted_epoch_starts_over(digits, where, by_batch):
     """Curves, weights and rate are those of a training that nobody interrupted."""
     digits.transform = utils.Augment()
     loader = DataLoader(digits, 25, shuffle=True)
-
-    def training():
-        torch.manual_seed(1)
-        model = NetMini()
-        optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        if by_batch:
-            schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=3 * len(loader))
-        else:
-            schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
-        return utils.History(model, optimizer, schedule)
-
-    def go_on(history, interrupt=None):
-        def perhaps_interrupt(place):
-            if (place, history.done) == (interrupt, 1 + (place in PLACES[2:])):
-                raise Interrupted
-
-        model, optimizer, schedule = history.model, history.optimizer, history.scheduler
-        in_each_batch = schedule if by_batch else None
-        for _ in history.epochs(3):
-            if interrupt == "in training" and history.done == 1:
-                utils.train(model, "cpu", list(loader)[:2], optimizer, F.nll_loss, in_each_batch)
-            perhaps_interrupt("in training")
-            trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss, in_each_batch)
-            perhaps_interrupt("before the results")
-            history.add(trained, trained)
-            perhaps_interrupt("after the results")
-            if not by_batch:
-                schedule.step()
-            perhaps_interrupt("after the schedule")
-
-    whole = training()
-    go_on(whole)
-    stopped = training()
+    whole = new_training(loader, by_batch)
+    go_on(whole, loader, by_batch)
+    stopped = new_training(loader, by_batch)
     with pytest.raises(Interrupted):
-        go_on(stopped, where)
-    go_on(stopped)
+        go_on(stopped, loader, by_batch, where)
+    go_on(stopped, loader, by_batch)
     assert stopped.curves == whole.curves
     assert same(stopped.model.state_dict(), whole.model.state_dict())
     assert stopped.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
