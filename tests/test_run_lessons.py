@@ -355,6 +355,9 @@ def test_settings_are_checked_before_anything_runs(run, monkeypatch, tmp_path):
     file.write_text("no folder")
     with pytest.raises(SystemExit, match=r"nothing can be written to .*file \(.*with --out$"):
         run("--out", file)
+    monkeypatch.setattr(run_lessons, "ROOT", tmp_path / f"a{os.pathsep}b")
+    with pytest.raises(SystemExit, match="^the notebooks would not find .*b: Python splits .* Ren"):
+        run("--out", tmp_path)
     monkeypatch.setenv("EPOCHS", "none")
     with pytest.raises(SystemExit, match="^EPOCHS=none is not a number of epochs: use a whole"):
         run()
