@@ -592,7 +592,7 @@ def check_loss(loss, batch, criterion, prediction):
 def are_probabilities(prediction):
     """Whether a batch of outputs looks like the result of softmax."""
     sums = prediction.sum(dim=1)
-    return bool(prediction.min() > 0 and (sums - 1).abs().max() < 1e-3)
+    return bool(prediction.min() >= 0 and (sums - 1).abs().max() < 1e-3)
 
 
 def is_integer(labels):
