@@ -1,5 +1,6 @@
 """The saved notebooks: whole runs, short cells, clean outputs, working comparisons, exercises."""
 
+import ast
 import base64
 import re
 import shutil
@@ -165,6 +166,25 @@ def test_solutions_solve_the_exercises_of_the_lesson(lesson):
 
 
 # --- nbval --------------------------------------------------------------------------------------
+
+
+def calls_of(function, source):
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func) == function]
+
+
+def test_no_file_that_is_loaded_can_run_code():
+    """A learner copies what a lesson does: so each torch.load says that it wants weights only."""
+    notebooks = [notebook for lesson in LESSONS for notebook in (read(lesson), solutions(lesson))]
+    sources = [cell.source for notebook in notebooks for cell in code_cells(notebook)]
+    sources += [(HERE / "utils.py").read_text(encoding="utf-8")]
+    sources += [path.read_text(encoding="utf-8") for path in HERE.glob("course/**/*.py")]
+    sources = [source for source in sources if "torch.load(" in source]
+    loads = [call for source in sources for call in calls_of("torch.load", source)]
+    assert len(loads) >= 3
+    for load in loads:
+        options = {option.arg: ast.unparse(option.value) for option in load.keywords}
+        assert options.get("weights_only") == "True", ast.unparse(load)
 
 
 @pytest.mark.slow

@@ -747,7 +747,7 @@ def test_softmax_applied_twice_is_said_once(recwarn):
 def test_other_outputs_are_not_taken_for_probabilities(scores):
     assert not utils.are_probabilities(scores)
     assert utils.are_probabilities(scores.softmax(dim=1))
-    assert utils.are_probabilities((1e3 * scores).softmax(dim=1)), "also where some are 0: very sure"
+    assert utils.are_probabilities((1e3 * scores).softmax(dim=1)), "some are 0 if it is sure"
 
 
 @pytest.mark.parametrize(
