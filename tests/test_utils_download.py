@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from helpers import HERE, environment, files_in
+from helpers import HERE, PATIENCE, environment, files_in
 from torchvision import datasets
 
 import utils
@@ -289,7 +289,7 @@ def process(mirror, small_mnist, *roots, restriction=""):
 
 
 def answers(process):
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return output.splitlines()
 
@@ -302,7 +302,7 @@ def test_two_downloads_at_the_same_time(no_mnist, mirrors, small_mnist):
     def answer(request):
         name = request.path.strip("/")
         if name.startswith("train-images"):  # neither gets it before the other one has asked
-            together.wait(timeout=100)
+            together.wait(timeout=PATIENCE)
         send(body=packed[name])(request)
 
     (mirror,) = mirrors(answer)

@@ -19,7 +19,7 @@ from browsing import (
     served,
     settled_answer,
 )
-from helpers import HERE
+from helpers import HERE, LESSONS, each_lesson
 
 import utils
 from course.checkpoints import get_trained
@@ -28,7 +28,8 @@ from model import Net, NetFC, NetGAP, NetMini
 from website.quiz import read_quiz
 
 SITE = HERE / "site"
-PAGES = ["index.html", "S5.html", "S6.html", "quiz5.html", "quiz6.html"]
+PAGES = ["index.html", "quiz5.html", "quiz6.html"]
+PAGES += [f"{lesson}.html" for lesson in LESSONS]
 PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
 each_page = pytest.mark.parametrize("name", PAGES)
@@ -140,7 +141,7 @@ def test_style_sheets_load_only_what_is_there():
             assert link.startswith(("data:", "#")) or place.exists(), f"{link} in {path.name}"
 
 
-@pytest.mark.parametrize("lesson", ["S5", "S6"])
+@each_lesson
 def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
     links = [urllib.parse.unquote(link) for link in read_page(SITE / f"{lesson}.html").addresses]
     for place in [
