@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, Linear, run_python, same, sgd, uneven_loader
+from helpers import HERE, PATIENCE, Linear, run_python, same, sgd, uneven_loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
@@ -304,7 +304,7 @@ def test_two_trainings_at_once_do_not_disturb_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     assert len(together) == 2
     for result in together:
         for name, value in alone[0].items():
@@ -465,7 +465,7 @@ def test_history_of_a_training_without_tests(history, capsys):
 
 
 def test_the_result_of_a_history_is_its_last_epoch(history, digits):
-    with pytest.raises(ValueError, match="no epoch has ended yet: run the training first"):
+    with pytest.raises(ValueError, match="no epoch has been tested yet: run the training first"):
         history.result(digits)
     for accuracy in [99.0, 98.0]:
         history.add((50.0, 1.0), (accuracy, 0.5))
@@ -862,7 +862,7 @@ def test_the_results_of_a_smoke_test_are_marked(monkeypatch, digits, capsys):
     utils.print_results([row, utils.result(Linear(), digits, 1, 50.0, 3.0)])
     _, usual, smoke = capsys.readouterr().out.splitlines()
     assert usual.split() == ["Linear", "7,850", "1", "MNIST", "50.00", "%", "3"]
-    assert smoke.split()[3] == "smoke-test"
+    assert smoke.split()[3] == "smoke"
 
 
 def test_pytest_does_not_take_test_for_a_test():

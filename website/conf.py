@@ -23,6 +23,8 @@ extensions = ["myst_nb"]
 nb_execution_mode = "off"  # the saved outputs are those of full runs on MNIST
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars
+nb_code_prompt_show = "Show the output"  # of a cell whose reader is asked to predict it
+nb_code_prompt_hide = "Hide the output"
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
 

@@ -19,15 +19,18 @@ from browsing import (
     served,
     settled_answer,
 )
-from helpers import HERE
+from helpers import HERE, LESSONS, each_lesson
 
 import utils
 from course.checkpoints import get_trained
 from course.widgets.pad import recognise
 from model import Net, NetFC, NetGAP, NetMini
+from website.quiz import read_quiz
 
 SITE = HERE / "site"
-PAGES = ["index.html", "S5.html", "S6.html", "glossary.html", "benchmarks.html"]
+PAGES = ["index.html", "quiz5.html", "quiz6.html"]
+PAGES += [f"{lesson}.html" for lesson in LESSONS]
+PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
 each_page = pytest.mark.parametrize("name", PAGES)
 each_page_with_widgets = pytest.mark.parametrize("name", WIDGETS)
@@ -138,7 +141,7 @@ def test_style_sheets_load_only_what_is_there():
             assert link.startswith(("data:", "#")) or place.exists(), f"{link} in {path.name}"
 
 
-@pytest.mark.parametrize("lesson", ["S5", "S6"])
+@each_lesson
 def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
     links = [urllib.parse.unquote(link) for link in read_page(SITE / f"{lesson}.html").addresses]
     for place in [
@@ -260,6 +263,41 @@ def test_widgets_that_sleep_are_printed_too(visit):
     assert page.locator(".live-lens > img").is_visible()
     assert page.locator(".live-film > img").is_visible()
     assert not page.get_by_role("button", name="Wake").is_visible()
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+VERDICTS = {True: "Right.", False: "Not quite."}
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+@pytest.mark.parametrize("lesson", [5, 6])
+def test_an_answer_says_at_once_whether_it_is_right(visit, lesson, scripts):
+    page = visit(f"quiz{lesson}.html", java_script_enabled=scripts)
+    quiz = read_quiz((HERE / "docs" / "quiz.md").read_text(encoding="utf-8"))
+    questions = [question for question in quiz if question.lesson == lesson]
+    assert page.get_by_role("heading", level=3).count() == len(questions)
+    answers = [answer for question in questions for answer in question.answers]
+    places = page.locator("article details").all()
+    assert len(places) == len(answers)
+    for place, answer in zip(places, answers):
+        verdict = place.get_by_text(VERDICTS[answer.is_right], exact=True)
+        assert not verdict.is_visible()
+        place.locator("summary").click()
+        assert verdict.is_visible()
+
+
+def test_the_quiz_works_by_keyboard(visit):
+    page = visit("quiz5.html")
+    summaries = page.locator("article summary")
+    summaries.nth(0).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.get_by_text("Right.", exact=True).first.is_visible()
+    assert summaries.nth(1).evaluate("summary => summary === document.activeElement")
+    page.keyboard.press("Space")
+    assert not page.get_by_text("Right.", exact=True).first.is_visible()
+    page.screenshot(path=PICTURES / "site-quiz.png")
 
 
 # --- The widgets ---------------------------------------------------------------------------------
