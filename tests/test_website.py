@@ -166,6 +166,7 @@ def test_a_network_is_drawn_in_proportion():
     [
         ("GLOSSARY.md#relu", "glossary.md#relu"),
         ("S6.ipynb", "S6.ipynb"),
+        ("S6.ipynb#Draw-your-own-digit", "S6.ipynb#draw-your-own-digit"),
         ("benchmarks/README.md#speed", "benchmarks.md#speed"),
         ("#Draw-your-own-digit", "#draw-your-own-digit"),
         ("docs/teaching.md", "teaching.md"),

@@ -156,7 +156,7 @@ def new_link(link, source):
     path = (ROOT / source).parent.joinpath(name).resolve()
     place = path.relative_to(ROOT).as_posix()
     if place in PAGES:
-        return f"{PAGES[place]}{hash_}{anchor}"
+        return f"{PAGES[place]}{hash_}{anchor.lower()}"
     if place == QUIZ and anchor.startswith("lesson-"):
         return anchor.replace("lesson-", "quiz") + ".md"
     if place.startswith(("Test_Images/", "website/badges/")):
