@@ -200,7 +200,7 @@ def test_solutions_are_saved_as_right_and_compared(lesson):
     assert count_checks(compared) == count_checks(tagged(read(lesson), "exercise"))
 
 
-def test_the_solution_quotes_what_the_small_network_loses():
+def test_the_solution_quotes_what_both_networks_reach():
     """The accuracies of the third epoch: `Small` in the solution, `Net` in the lesson."""
     small, net = (
         re.search(r"Epoch  3: .* test (\d\d\.\d\d) %", printed(notebook)).group(1)
@@ -208,7 +208,6 @@ def test_the_solution_quotes_what_the_small_network_loses():
     )
     text = " ".join("".join(cell.source for cell in solutions("S5").cells).split())
     assert f"`Small` has {small} % after its third epoch, and `Net` has {net} %" in text
-    assert f"loses {float(net) - float(small):.1f} points" in text
 
 
 @each_solved
