@@ -24,6 +24,8 @@ export async function loadKernels(address) {
 
 // --- A network's tensors: what PyTorch's state_dict holds ---
 
+const product = (numbers) => numbers.reduce((result, number) => result * number, 1);
+
 /** The tensors of a layer, with their names and shapes; `isLearned`: by gradient descent. */
 function tensorsOf({ kind, name, kernel, groups, shape, ...layer }, inputShape) {
   const [maps] = shape;
@@ -32,21 +34,24 @@ function tensorsOf({ kind, name, kernel, groups, shape, ...layer }, inputShape) 
     "batch norm": { weight: [maps], bias: [maps], running_mean: [maps], running_var: [maps] },
     "linear layer": { weight: [shape[2], sizeOf(inputShape)], bias: [shape[2]] },
   };
+  const [, ...perUnit] = shapes[kind]?.weight ?? [];
+  const inputs = perUnit.length > 0 ? product(perUnit) : 0;
   return Object.entries(shapes[kind] ?? {})
     .filter(([key]) => Number.isInteger(layer[key]))
     .map(([key, tensorShape]) => ({
       key,
       name: `${name}.${key}`,
       shape: tensorShape,
-      length: tensorShape.reduce((product, size) => product * size, 1),
+      length: product(tensorShape),
+      inputs,
       isLearned: !key.startsWith("running"),
     }));
 }
 
-/** The numbers that PyTorch's layers start with. */
-function firstNumber({ key, shape }, fanIn, random) {
-  if (shape.length === 1 && fanIn === 0) return key === "weight" || key === "running_var" ? 1 : 0;
-  return (2 * random() - 1) / Math.sqrt(fanIn);
+/** A number that one of PyTorch's layers starts with; `inputs`: how many numbers a unit adds up. */
+function firstNumber({ key, inputs }, random) {
+  if (inputs > 0) return (2 * random() - 1) / Math.sqrt(inputs);
+  return key === "weight" || key === "running_var" ? 1 : 0; // batch norm
 }
 
 // --- A network that learns ---
@@ -96,38 +101,49 @@ export class Trainer {
   setBatchSize(batch) {
     this.batch = batch;
     this.#end = this.fixedEnd;
-    const sizes = this.table.map(({ shape }) => sizeOf(shape) * batch);
-    const outputs = sizes.map((size) => this.#place(size));
-    const isPooled = this.table.map(({ kind }) => kind === "max-pooling");
-    const choices = sizes.map((size, n) => this.#place(isPooled[n] ? size : 0));
-    const masks = sizes.map((size, n) => this.#place(this.table[n].dropout ? size : 0));
-    const largest = Math.max(...sizes);
-    const errors = [this.#place(largest), this.#place(largest)];
+    const places = this.table.map((layer) => {
+      const size = sizeOf(layer.shape) * batch;
+      return {
+        output: this.#place(size),
+        choices: this.#place(layer.kind === "max-pooling" ? size : 0),
+        mask: this.#place(layer.dropout ? size : 0),
+      };
+    });
+    const largest = Math.max(...places.map(({ output }) => output.length));
+    const errors = [this.#place(largest), this.#place(largest)]; // the layers take turns
     const { memory } = this.#kernels;
     const missing = this.#end - memory.buffer.byteLength;
     if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
     for (const [name, place] of Object.entries(this.places)) this[name] = this.#view(place);
     this.#viewTensors();
-    this.layers = this.table.map((layer, n) => ({
-      ...layer,
-      batch,
+    this.layers = this.table.map((_, n) => this.#connect(n, places, errors));
+  }
+
+  /** A layer of the table with all arrays that it reads and writes. */
+  #connect(n, places, errors) {
+    const before = places[n - 1]?.output ?? { address: 0, length: 0 };
+    const { output, choices, mask } = places[n];
+    const layer = {
+      ...this.table[n],
+      batch: this.batch,
       kernels: this.#kernels,
       turned: this.turned,
       inputShape: this.table[n - 1]?.shape,
-      input: n > 0 ? this.#view(outputs[n - 1]) : null,
-      output: this.#view(outputs[n]),
-      choices: this.#view(choices[n], Int32Array),
-      mask: this.#view(masks[n]),
-      inputError: this.#view({ ...errors[n % 2], length: n > 0 ? sizes[n - 1] : 0 }),
-      error: this.#view({ ...errors[(n + 1) % 2], length: sizes[n] }),
+      input: this.#view(before),
+      inputError: this.#view({ ...errors[n % 2], length: before.length }),
+      output: this.#view(output),
+      error: this.#view({ ...errors[(n + 1) % 2], length: output.length }),
+      choices: this.#view(choices, Int32Array),
+      mask: this.#view(mask),
       isFirst: n === 1, // the image needs no error
-      means: new Float64Array(layer.shape[0]), // of each map over the batch, for batch norm
-      variances: new Float64Array(layer.shape[0]),
-      ...Object.fromEntries(this.tensors[n].map((tensor) => [tensor.key, tensor.numbers])),
-      ...Object.fromEntries(
-        this.tensors[n].map((tensor) => [`${tensor.key}Gradient`, tensor.gradient]),
-      ),
-    }));
+      means: new Float64Array(this.table[n].shape[0]), // of each map over the batch
+      variances: new Float64Array(this.table[n].shape[0]),
+    };
+    for (const { key, numbers, gradient } of this.tensors[n]) {
+      layer[key] = numbers;
+      layer[`${key}Gradient`] = gradient;
+    }
+    return layer;
   }
 
   /** Gives each tensor its part of all weights, gradients and statistics. */
@@ -149,13 +165,10 @@ export class Trainer {
 
   /** Starts over: with random weights, or all equal to a number. */
   start(equal = null) {
-    for (const tensors of this.tensors) {
-      const weight = tensors.find(({ key }) => key === "weight");
-      const fanIn = weight && weight.shape.length > 1 ? weight.length / weight.shape[0] : 0;
-      for (const tensor of tensors)
-        for (let n = 0; n < tensor.length; n++)
-          tensor.numbers[n] =
-            equal !== null && tensor.isLearned ? equal : firstNumber(tensor, fanIn, this.random);
+    for (const tensor of this.tensors.flat()) {
+      const isEqual = equal !== null && tensor.isLearned;
+      for (let n = 0; n < tensor.length; n++)
+        tensor.numbers[n] = isEqual ? equal : firstNumber(tensor, this.random);
     }
     this.gradients.fill(0);
     this.velocities.fill(0);
@@ -278,7 +291,14 @@ function drop({ output, mask, dropout }, random) {
 /** What the kernels need: for a linear layer, that of a convolution of maps with one cell. */
 function dimensions({ kind, shape, inputShape, kernel, padding, groups }) {
   if (kind === "linear layer")
-    return { channels: sizeOf(inputShape), maps: shape[2], side: 1, kernel: 1, padding: 0, groups: 1 };
+    return {
+      channels: sizeOf(inputShape),
+      maps: shape[2],
+      side: 1,
+      kernel: 1,
+      padding: 0,
+      groups: 1,
+    };
   const [channels, side] = inputShape;
   return { channels: channels / groups, maps: shape[0] / groups, side, kernel, padding, groups };
 }
@@ -432,15 +452,19 @@ function eachWindow({ shape, inputShape, stride, batch }, visit) {
       }
 }
 
+/** How far the numbers of a window are from its first one. */
+function stepsWithin({ kernel, inputShape, batch }) {
+  const places = [...Array(kernel).keys()];
+  return places.flatMap((y) => places.map((x) => (y * inputShape[2] + x) * batch));
+}
+
 function maxPool(layer) {
-  const { input, inputShape, output, choices, kernel, batch } = layer;
-  const row = inputShape[2] * batch;
+  const { input, output, choices, batch } = layer;
+  const steps = stepsWithin(layer);
   eachWindow(layer, (to, from) => {
     for (let n = 0; n < batch; n++) {
       let best = from + n;
-      for (let y = 0; y < kernel; y++)
-        for (let x = 0, at = from + n + y * row; x < kernel; x++, at += batch)
-          if (input[at] > input[best] || Number.isNaN(input[at])) best = at;
+      for (const step of steps) if (input[from + n + step] > input[best]) best = from + n + step;
       choices[to + n] = best;
       output[to + n] = input[best];
     }
@@ -453,27 +477,24 @@ function maxPoolBack({ error, inputError, choices }) {
 }
 
 function averagePool(layer) {
-  const { input, inputShape, output, kernel, batch } = layer;
-  const row = inputShape[2] * batch;
+  const { input, output, batch } = layer;
+  const steps = stepsWithin(layer);
   eachWindow(layer, (to, from) => {
     for (let n = 0; n < batch; n++) {
       let sum = 0;
-      for (let y = 0; y < kernel; y++)
-        for (let x = 0, at = from + n + y * row; x < kernel; x++, at += batch) sum += input[at];
-      output[to + n] = sum / kernel ** 2;
+      for (const step of steps) sum += input[from + n + step];
+      output[to + n] = sum / steps.length;
     }
   });
 }
 
 function averagePoolBack(layer) {
-  const { error, inputError, inputShape, kernel, batch } = layer;
-  const row = inputShape[2] * batch;
+  const { error, inputError, batch } = layer;
+  const steps = stepsWithin(layer);
   inputError.fill(0);
   eachWindow(layer, (to, from) => {
     for (let n = 0; n < batch; n++)
-      for (let y = 0; y < kernel; y++)
-        for (let x = 0, at = from + n + y * row; x < kernel; x++, at += batch)
-          inputError[at] += error[to + n] / kernel ** 2;
+      for (const step of steps) inputError[from + n + step] += error[to + n] / steps.length;
   });
 }
 
