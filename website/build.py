@@ -77,6 +77,7 @@ def build(folder):
         else:
             copy_page(source, folder)
     write_landing_page(folder)
+    shutil.copy(SITE / "play.md", folder)
 
 
 def copy_widgets(static):

@@ -89,7 +89,14 @@ def copy_katex(app, exception):
     shutil.copy(KATEX / "dist" / "katex.min.css", target)
 
 
-# --- The playground's sums of products, compiled for WebAssembly ---
+# --- The playground ---
+
+
+def add_playground(app, pagename, templatename, context, doctree):
+    """Give the playground's page its script and its style."""
+    if pagename == "play":
+        app.add_css_file("play.css")
+        app.add_js_file("play.js", type="module")
 
 
 def compile_kernels(app, exception):
@@ -138,6 +145,7 @@ def sized(tag, folder):
 def setup(app):
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.connect("html-page-context", add_katex)
+    app.connect("html-page-context", add_playground)
     app.connect("build-finished", copy_katex)
     app.connect("build-finished", compile_kernels)
     app.connect("build-finished", finish_pages)

@@ -85,6 +85,7 @@ export class Reader {
   #latest = null; // the drawing that was sent last
   #question; // the number of the question about it
   model = new Model({});
+  onPicture = () => {}; // gets the picture of 28×28 pixels that the drawing becomes
 
   constructor(network) {
     this.#network = network;
@@ -100,7 +101,9 @@ export class Reader {
     const { content, drawing } = this.#latest;
     const task = { task: "read", network: this.#network, drawing, side: content.size };
     this.#question = ask(task, ({ picture, probabilities }) => {
-      if (picture) this.model.notify("msg:custom", { ...content, probabilities }, [picture]);
+      if (!picture) return;
+      this.model.notify("msg:custom", { ...content, probabilities }, [picture]);
+      this.onPicture(picture);
     });
   }
 

@@ -23,7 +23,7 @@ export const usualSettings = () =>
   Object.fromEntries(names.map((name) => [name, SETTINGS[name].usual]));
 
 /** The value that a text stands for; undefined if the setting cannot have it. */
-function valueOf({ choices, lowest, highest }, text) {
+function readValue({ choices, lowest, highest }, text) {
   if (choices) return choices.find((choice) => String(choice) === text);
   const isInside = /^\d{1,6}$/.test(text) && Number(text) >= lowest && Number(text) <= highest;
   return isInside ? Number(text) : undefined;
@@ -37,7 +37,7 @@ export function parse(query) {
   const settings = usualSettings();
   const complaints = [];
   for (const [name, text] of new URLSearchParams(query)) {
-    const value = Object.hasOwn(SETTINGS, name) ? valueOf(SETTINGS[name], text) : undefined;
+    const value = Object.hasOwn(SETTINGS, name) ? readValue(SETTINGS[name], text) : undefined;
     if (value !== undefined) settings[name] = value;
     else if (Object.hasOwn(SETTINGS, name))
       complaints.push(

@@ -113,14 +113,16 @@ const ORDERS = {
   },
 };
 
+let opened = Promise.resolve(); // the latest network is there; other orders wait for it
+
 self.onmessage = async ({ data }) => {
   try {
-    await ORDERS[data.type](data);
+    if (data.type === "open") opened = ORDERS.open(data);
+    await opened;
+    if (data.type !== "open") await ORDERS[data.type](data);
   } catch (error) {
     isRunning = false;
     isWorking = false;
-    kernels = undefined; // so that the next try loads them again
-    digits = undefined;
-    postMessage({ type: "failed", error: String(error) });
+    postMessage({ type: "failed", error: String(error) }); // the page starts another worker
   }
 };
