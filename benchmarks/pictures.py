@@ -3,7 +3,6 @@
 The figures are read from the folder `benchmarks/results`.
 """
 
-import json
 import operator
 import statistics
 
@@ -32,11 +31,9 @@ def get_measurements():
         )
         return [], []
     ours = []
-    for path in report.RESULTS.glob("accuracy-*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        network, _, recipe = record["network"].partition("-")
-        if record["data"] != "MNIST" or recipe.startswith("plain"):
-            continue  # other digits, or lesson 5's recipe
+    for name in report.TABLE:
+        record = report.read(f"accuracy-{name}")
+        network, _, recipe = name.partition("-")
         row = {
             "network": network,
             "recipe": recipe,

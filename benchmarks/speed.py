@@ -221,7 +221,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--net", choices=report.NETWORKS, help="the network to measure")
+    what.add_argument("--net", choices=RECIPES, help="the network to measure")
     what.add_argument(
         "--race", action="store_true", help="the short recipe against a conventional training"
     )

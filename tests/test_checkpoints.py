@@ -1,6 +1,7 @@
 """Interrupted trainings go on exactly; damaged and foreign files are refused and left alone."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from helpers import HERE, environment, files_in, run_python, same
 from torch import nn, optim
-from torch.optim import lr_scheduler as L
+from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 import utils
@@ -36,7 +38,7 @@ class Training:
         model = Network()
         make = optimizer or (lambda weights: optim.SGD(weights, lr=0.05, momentum=0.9))
         self.optimizer = make(model.parameters())
-        self.scheduler = (scheduler or (lambda o: L.StepLR(o, 1, 0.5)))(self.optimizer)
+        self.scheduler = (scheduler or (lambda o: lr_scheduler.StepLR(o, 1, 0.5)))(self.optimizer)
         self.loader = DataLoader(digits, 25, shuffle=True)
         self.history = utils.History(model, self.optimizer, self.scheduler, live=False)
 
@@ -284,7 +286,7 @@ def test_numbers_of_numpy_become_plain_numbers(path):
     for epochs in (1, 2):
         model = nn.Linear(2, 2)
         optimizer = optim.SGD(model.parameters(), lr=np.logspace(-3, 0, 4)[2])
-        scheduler = L.CosineAnnealingLR(optimizer, np.int64(5), np.float64(0.01))
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, np.int64(5), np.float64(0.01))
         history = utils.History(model, optimizer, scheduler, live=False)
         for _ in resume(history, epochs, path):
             history.add((np.mean([90, 91]), np.float32(0.3)), (torch.tensor(92.0), 0.2))
@@ -352,6 +354,34 @@ def test_the_file_is_given_away_only_by_the_last_loop(new, path):
     assert not is_free()
     newer.close()
     assert is_free()
+
+
+def take_turns(path, turns=200):
+    """Own the file again and again; fail if another process owns it at the same time."""
+    sign = path.with_name("owned")
+    while turns:
+        try:
+            with checkpoints.locked(path):
+                sign.touch(exist_ok=False)
+                time.sleep(0.001)
+                sign.unlink()
+            turns -= 1
+        except ValueError:  # another process is writing
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_four_processes_never_own_a_file_together(path):
+    """Notices a lock that is removed as soon as it is free: another process may wait for it."""
+    start = multiprocessing.get_context("fork").Process
+    others = [start(target=take_turns, args=[path]) for _ in range(4)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(timeout=60)
+    assert [other.exitcode for other in others] == [0] * 4
 
 
 # --- Files that are refused ---------------------------------------------------------------------
@@ -491,6 +521,10 @@ def sgd(**named):
     return lambda weights: optim.SGD(weights, **{"lr": 0.05, "momentum": 0.9} | named)
 
 
+def step_lr(*settings):
+    return lambda optimizer: lr_scheduler.StepLR(optimizer, *settings)
+
+
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [
@@ -501,9 +535,9 @@ def sgd(**named):
         ({"optimizer": sgd(momentum=0.5)}, "with momentum 0.9 instead of 0.5: "),
         ({"optimizer": sgd(nesterov=True)}, "with nesterov False instead of True: "),
         ({"optimizer": sgd(lr=0.5)}, "with lr 0.05 instead of 0.5: "),
-        ({"scheduler": lambda o: L.LinearLR(o)}, "with the schedule StepLR instead of LinearLR: "),
-        ({"scheduler": lambda o: L.StepLR(o, 15, 0.5)}, "with step_size 1 instead of 15: "),
-        ({"scheduler": lambda o: L.StepLR(o, 1)}, "with gamma 0.5 instead of 0.1: "),
+        ({"scheduler": lr_scheduler.LinearLR}, "with the schedule StepLR instead of LinearLR: "),
+        ({"scheduler": step_lr(15, 0.5)}, "with step_size 1 instead of 15: "),
+        ({"scheduler": step_lr(1)}, "with gamma 0.5 instead of 0.1: "),
     ],
 )
 def test_another_training_is_refused(others, sentence, new, path):
@@ -535,31 +569,47 @@ def test_what_else_a_run_depends_on_can_be_said(first, then, sentence, new, path
         new().run(path, 2, then)
 
 
+def two_schedules(optimizer, *settings):
+    return [lr_scheduler.LinearLR(optimizer, 0.5), lr_scheduler.StepLR(optimizer, *settings)]
+
+
 SCHEDULES = {  # what makes it from an optimizer, and the same with another setting
-    "MultiStepLR": [lambda o: L.MultiStepLR(o, [1, 5]), lambda o: L.MultiStepLR(o, [1, 6])],
+    "MultiStepLR": [
+        lambda o: lr_scheduler.MultiStepLR(o, [1, 5]),
+        lambda o: lr_scheduler.MultiStepLR(o, [1, 6]),
+    ],
     "OneCycleLR": [
-        lambda o: L.OneCycleLR(o, 0.1, total_steps=2000),
-        lambda o: L.OneCycleLR(o, 0.1, total_steps=3000),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=2000),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=3000),
     ],
     "CosineAnnealingLR": [
-        lambda o: L.CosineAnnealingLR(o, 9),
-        lambda o: L.CosineAnnealingLR(o, 9, 0.01),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 9),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 9, 0.01),
     ],
     "warm restarts": [
-        lambda o: L.CosineAnnealingWarmRestarts(o, 2, 2),
-        lambda o: L.CosineAnnealingWarmRestarts(o, 2, 3),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 3),
     ],
-    "CyclicLR": [lambda o: L.CyclicLR(o, 0.01, 0.1), lambda o: L.CyclicLR(o, 0.01, 0.2)],
-    "LinearLR": [lambda o: L.LinearLR(o, 0.5), lambda o: L.LinearLR(o, 0.4)],
-    "PolynomialLR": [lambda o: L.PolynomialLR(o, 9), lambda o: L.PolynomialLR(o, 9, power=2)],
-    "plateau": [lambda o: L.ReduceLROnPlateau(o), lambda o: L.ReduceLROnPlateau(o, threshold=0.1)],
+    "CyclicLR": [
+        lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1),
+        lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.2),
+    ],
+    "LinearLR": [lambda o: lr_scheduler.LinearLR(o, 0.5), lambda o: lr_scheduler.LinearLR(o, 0.4)],
+    "PolynomialLR": [
+        lambda o: lr_scheduler.PolynomialLR(o, 9),
+        lambda o: lr_scheduler.PolynomialLR(o, 9, power=2),
+    ],
+    "plateau": [
+        lambda o: lr_scheduler.ReduceLROnPlateau(o),
+        lambda o: lr_scheduler.ReduceLROnPlateau(o, threshold=0.1),
+    ],
     "sequential": [
-        lambda o: L.SequentialLR(o, [L.LinearLR(o, 0.5), L.StepLR(o, 3)], [1]),
-        lambda o: L.SequentialLR(o, [L.LinearLR(o, 0.5), L.StepLR(o, 4)], [1]),
+        lambda o: lr_scheduler.SequentialLR(o, two_schedules(o, 3), [1]),
+        lambda o: lr_scheduler.SequentialLR(o, two_schedules(o, 4), [1]),
     ],
     "chained": [
-        lambda o: L.ChainedScheduler([L.LinearLR(o, 0.5), L.StepLR(o, 3)]),
-        lambda o: L.ChainedScheduler([L.LinearLR(o, 0.5), L.StepLR(o, 3, gamma=0.2)]),
+        lambda o: lr_scheduler.ChainedScheduler(two_schedules(o, 3)),
+        lambda o: lr_scheduler.ChainedScheduler(two_schedules(o, 3, 0.2)),
     ],
 }
 
@@ -583,7 +633,7 @@ def test_every_setting_of_a_schedule_counts_and_its_progress_does_not(name, path
         run(other_setting, 6)
 
 
-class Halving(optim.lr_scheduler.LRScheduler):
+class Halving(lr_scheduler.LRScheduler):
     """A schedule of one's own, which counts in its own way."""
 
     seen = 0

@@ -1,8 +1,10 @@
 # ruff: noqa: F403, F405
 """Every check accepts right answers, and tells common mistakes apart."""
 
+import io
 import math
 import statistics
+import sys
 
 import pytest
 import torch
@@ -57,6 +59,9 @@ def step(model, optimizer, images, labels, clear=True, sign=1, dim=None):
         scores = scores.softmax(dim)
     (sign * F.cross_entropy(scores, labels)).backward()
     optimizer.step()
+
+
+OTHER = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # the network of another cell
 
 
 def step_that_clears_too_late(model, optimizer, images, labels):
@@ -142,12 +147,51 @@ def bias_gradients(weights, biases, wrong=None):
     return [1.01 * slope if n == wrong else slope for n, slope in enumerate(gradients)]
 
 
+def bias_gradients_but(paths=((4, 6), (5, 7)), hidden_slope=True, output_slope=True):
+    """The right answer with one mistake; `paths` has the numbers of the weights from h1 and h2."""
+
+    def function(weights, biases):
+        w = torch.tensor(weights, dtype=torch.float64)
+        b = torch.tensor(biases, dtype=torch.float64)
+        hidden = (w[:4].view(2, 2) @ torch.tensor([0.05, 0.10]).double() + b[:2]).sigmoid()
+        output = (w[4:].view(2, 2) @ hidden + b[2:]).sigmoid()
+        by_output = output - torch.tensor([0.01, 0.99])
+        if output_slope:
+            by_output = by_output * output * (1 - output)
+        factors = [[0 if n is None else weights[n] for n in path] for path in paths]
+        by_hidden = torch.tensor(factors, dtype=torch.float64) @ by_output
+        if hidden_slope:
+            by_hidden = by_hidden * hidden * (1 - hidden)
+        return torch.cat([by_hidden, by_output])
+
+    return function
+
+
 def logit_gradients(logits, labels):
     return (logits.softmax(dim=1) - F.one_hot(labels, 10)) / len(labels)
 
 
+def logit_gradients_by_backward(logits, labels):
+    logits.requires_grad_()
+    F.cross_entropy(logits, labels).backward()
+    return logits.grad
+
+
+def logit_gradients_by_autograd(logits, labels):
+    logits.requires_grad_()
+    return torch.autograd.grad(F.cross_entropy(logits, labels), logits)[0]
+
+
+def mean(x, over=(0, 2, 3)):
+    return x.mean(over, keepdim=True)
+
+
+def deviation(x, over=(0, 2, 3), correction=0):
+    return x.std(over, correction=correction, keepdim=True)
+
+
 def batch_norm(x, over=(0, 2, 3), correction=0):
-    return (x - x.mean(over, keepdim=True)) / x.std(over, correction=correction, keepdim=True)
+    return (x - mean(x, over)) / deviation(x, over, correction)
 
 
 def batch_norm_in_place(x):
@@ -165,6 +209,13 @@ def warm_up(step, steps, peak):
     """Up within a tenth of the steps, then down in a straight line."""
     top = steps // 10
     return peak * ((step + 1) / (top + 1) if step < top else (steps - step) / (steps - top))
+
+
+def rise_of_thirty_steps(step, steps, peak):
+    """Right for 100 steps, but the rise should be longer in a longer training."""
+    if step < 30:
+        return peak * (0.05 + 0.95 * step / 30)
+    return peak * (1 - (step - 30) / (steps - 30))
 
 
 def one_cycle_but(odd, share):
@@ -196,6 +247,7 @@ RIGHT = {
     check_logit_gradients: [logit_gradients],
     check_bias_gradients: [
         bias_gradients,
+        bias_gradients_but(),
         lambda *given: [round(slope, 6) for slope in bias_gradients(*given)],
     ],
     check_receptive_field: [FIELDS],
@@ -219,17 +271,23 @@ WRONG = {
         ({"conv1": 26}, "missing"),
     ],
     check_parameters: [
-        (COUNTS | {"fc1": 409_600}, "and one bias"),
+        (COUNTS | {"fc1": 409_600}, "has one bias, too"),
+        (COUNTS | {"fc1": 204_850}, "this is fc1 as it is: now it has 100 outputs"),
         (COUNTS | {"conv2": 64 * 25}, "a kernel for every map"),
+        (COUNTS | {"conv2": 18_496}, "with 5×5 kernels, each kernel has 25 weights"),
+        (COUNTS | {"conv2": 64 * 32 * 26}, "not one for each of its kernels"),
     ],
     check_convolution: [
         ({"middle": ..., "width": 3}, "still open"),
-        ({"middle": 7, "width": 4}, "fit into 4 pixels"),
+        ({"middle": 7, "width": 4}, "fits into 4 pixels at fewer places"),
+        ({"middle": 7, "width": 2}, "by one pixel at a time"),
+        ({"middle": 6, "width": 3}, "the filter is turned round"),
         ({"middle": 5, "width": 3}, "add the products"),
         ({"middle": 7, "width": 3, "height": 3}, "no 'height' here, only middle, width"),
     ],
     check_accuracy: [
         (lambda p, y: (p.argmax(0) == y).float().mean(), "use dim=1"),
+        (lambda p, y: 100 * (p == y).float().mean(), "with argmax"),
         (lambda p, y: p.argmax(1) @ p, "with RuntimeError"),
         (lambda p, y: (p.argmax(1) == y).float().mean(), "should be in per cent"),
         (lambda p, y: (p.argmax(1) == y).sum(), "close, but the answer should be in per cent"),
@@ -258,7 +316,9 @@ WRONG = {
         (lambda *parts: step(*parts, dim=1), "computes softmax itself"),
         (lambda *parts: step(*parts, clear=False), "repeats the gradients of the first"),
         (step_that_clears_too_late, "the weights do not change"),
-        (lambda *parts: step(*parts, sign=-1), "other weights than gradient descent"),
+        (lambda *parts: step(*parts, sign=-1), "makes the loss larger"),
+        (lambda *parts: step(*parts, dim=0), "other weights than gradient descent"),
+        (lambda model, *others: step(OTHER, *others), "in it, the network is called model"),
     ],
     check_data_set: [
         (lambda *data: None, "returns nothing yet"),
@@ -270,6 +330,7 @@ WRONG = {
         (lambda *data: (data_set(*data)[0], data_set(*data)[1]), "should deliver the data set"),
         (lambda *data: data_set(*data, count=40), "all 50 pictures, not 40"),
         (lambda *data: data_set(*data, size=10), "32 pictures, not 10"),
+        (lambda *data: data_set(*data, size=64), "32 pictures, not 64"),
         (lambda *data: data_set(*data, shuffle=False), "shuffle=True"),
         (fails, "(return numbers[2]) with IndexError: list index out of range"),
     ],
@@ -288,31 +349,53 @@ WRONG = {
     check_gradient: [
         ({"w5": 1.02 * W5, "w7": W7}, "w5 is not"),
         ({"w5": W5, "w7": 0.98 * W7}, "w7 is not"),
-        ({"w5": -W5, "w7": W7}, "w5 is not -0.07"),
-        ({"w5": W5, "w7": -W7}, "w7 is not 0.04"),
+        ({"w5": -W5, "w7": W7}, "a larger w5 makes it larger still"),
+        ({"w5": W5, "w7": -W7}, "a larger w7 brings it nearer"),
+        ({"w5": 0.07, "w7": W7}, "the digits are right, but give one or two more"),
+        ({"w5": 0.072157, "w7": W7}, "the gradient where w5 is 0.40"),
+        ({"w5": W7, "w7": W5}, "this is the gradient of w7"),
     ],
     check_logit_gradients: [
         (lambda x, y: 4 * logit_gradients(x, y), "the sum of the losses"),
+        (lambda x, y: 4 * logit_gradients(x, y) / 10, "not by the number of classes"),
         (lambda x, y: -logit_gradients(x, y), "the sign is wrong"),
         (lambda x, y: x.softmax(1) / len(y), "something is missing"),
         (lambda x, y: x.softmax(1), "then divide by"),
         (lambda x, y: (x.softmax(0) - F.one_hot(y, 10)) / 4, "softmax over dim=1"),
         (lambda x, y: logit_gradients(x, y).sum(0), "the shape [4, 10]"),
+        (logit_gradients_by_backward, "PyTorch did the work here"),
+        (logit_gradients_by_autograd, "PyTorch did the work here"),
     ],
     check_bias_gradients: [
-        (lambda w, b: [0, 0, 0, 0], "gradient of h1's bias is not 0.000000: how fast"),
+        (lambda w, b: [0, 0, 0, 0], "gradient of h1's bias is not 0.000000: a bias has"),
         (lambda w, b: [0, 0], "four gradients, for the biases"),
         (lambda w, b: bias_gradients(w, b, wrong=0), "gradient of h1's bias"),
         (lambda w, b: bias_gradients(w, b, wrong=1), "gradient of h2's bias"),
         (lambda w, b: bias_gradients(w, b, wrong=2), "gradient of o1's bias"),
         (lambda w, b: bias_gradients(w, b, wrong=3), "gradient of o2's bias"),
+        (lambda w, b: bias_gradients(w, b)[2:] + bias_gradients(w, b)[:2], "in another order"),
+        (lambda w, b: [-slope for slope in bias_gradients(w, b)], "the signs are wrong"),
+        (lambda w, b: [2 * slope for slope in bias_gradients(w, b)], "twice the gradients"),
+        (lambda w, b: [round(slope, 4) for slope in bias_gradients(w, b)], "do not round"),
+        (lambda w, b: bias_gradients(w, [0, 0, 0, 0]), "the biases are missing"),
+        (bias_gradients_but(paths=[(4, 5), (6, 7)]), "two weights are swapped"),
+        (bias_gradients_but(paths=[(4, None), (None, 7)]), "add up the two paths"),
+        (bias_gradients_but(hidden_slope=False), "slope of the hidden neurons' sigmoid"),
+        (bias_gradients_but(output_slope=False), "slope of the outputs' sigmoid"),
     ],
-    check_receptive_field: [(FIELDS | {"NetFC_conv4": 10}, "two pixels apart")],
+    check_receptive_field: [
+        (FIELDS | {"NetFC_conv4": 10}, "two pixels apart"),
+        (FIELDS | {"NetFC_conv4": 13}, "the pooling makes the field a little wider"),
+        (FIELDS | {"NetGAP_last": 32}, "after the average pooling"),
+    ],
     check_batch_norm: [
         (lambda x: batch_norm(x, over=(0, 1, 2, 3)), "each map needs its own mean"),
         (lambda x: batch_norm(x, over=(2, 3)), "not image by image"),
         (lambda x: batch_norm(x, over=0, correction=1), "not one for every position"),
-        (lambda x: x, "three of the four"),
+        (lambda x: x, "the first map now has mean 1.92 and standard deviation 2.73"),
+        (lambda x: -batch_norm(x), "not x from the mean"),
+        (lambda x: batch_norm(x) * 2, "now has mean 0.00 and standard deviation 2."),
+        (lambda x: x - mean(x) / deviation(x), "put x - mean in parentheses"),
         (lambda x: x - x.mean((0, 2, 3), keepdim=True), "now divide by"),
         (lambda x: batch_norm(x) / x.std((0, 2, 3), keepdim=True), "its square root"),
         (lambda x: batch_norm(x)[0], "stay [4, 3, 5, 5], but it became [3, 5, 5]"),
@@ -326,6 +409,8 @@ WRONG = {
         (lambda n, steps, peak: peak * n / steps, "within the first half"),
         (lambda *given: 0.5 * one_cycle(*given), "0.0500, but it should be the peak"),
         (one_cycle_but(0, 0.6), "the first rate is 0.0600: it should be much smaller"),
+        (one_cycle_but(0, 1 / 3), "the first rate is 0.0333: it should be much smaller"),
+        (rise_of_thirty_steps, "with 50 steps and a peak of 0.1, the peak comes at step 30"),
         (one_cycle_but(99, 0.06), "the last rate is 0.0060: it should be almost zero"),
         (one_cycle_but(99, -0.97), "almost zero, but not negative"),
         (one_cycle_but(20, 0.1), "only rise up to the peak"),
@@ -368,6 +453,19 @@ def test_wrong_answers_get_a_reason(check, capsys):
         line = submit(check, answer, capsys)
         assert line.startswith("✗ ") and reason in line
         assert "?." not in line
+
+
+def test_a_console_that_lacks_the_signs_shows_others(monkeypatch):
+    """As on Windows, where a line with a sign of its own would stop the learner's program."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    check_shift(shift)
+    check_shift(lambda image: 1 / 0)
+    check_shift(lambda image: int("→"))
+    console.seek(0)
+    right, stopped, arrow = console.read().splitlines()
+    assert right == "+ Right!" and stopped.startswith("- your code stopped")
+    assert arrow.endswith("base 10: '?'")
 
 
 def test_every_check_is_tried():

@@ -41,7 +41,8 @@ TABLES = {
 TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797, NetMicro: 1_462}
 MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35", NetMicro: "0.26"}
 
-each_network = pytest.mark.parametrize("Network", TABLES)
+each_network = pytest.mark.parametrize("Network", networks.NETWORKS)
+each_table = pytest.mark.parametrize("Network", TABLES)
 
 
 def table_rows(text):
@@ -51,12 +52,17 @@ def table_rows(text):
     return [(row[0].rsplit("-", 1)[0], int(row[-1].replace(",", ""))) for row in rows]
 
 
-@each_network
+def test_all_networks_are_listed_and_can_be_imported_with_a_star():
+    assert set(networks.NETWORKS) == set(networks.DigitNet.__subclasses__())
+    assert {Network.__name__ for Network in networks.NETWORKS} <= set(networks.__all__)
+
+
+@each_table
 def test_number_of_parameters(Network):
     assert sum(parameter.numel() for parameter in Network().parameters()) == TOTAL[Network]
 
 
-@each_network
+@each_table
 def test_summary_row_for_row(Network, capsys):
     Network().summary()
     printed = capsys.readouterr().out
@@ -201,5 +207,6 @@ def test_cuda(Network, capsys):
     network = Network().to("cuda")
     assert network(torch.zeros(2, 1, 28, 28, device="cuda")).is_cuda
     network.summary()
-    assert f"Total params: {TOTAL[Network]:,}" in capsys.readouterr().out
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert f"Total params: {count:,}" in capsys.readouterr().out
     assert next(network.parameters()).is_cuda

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from helpers import HERE, torchrun
+from helpers import HERE, PATIENCE, torchrun
 
 import train
 import utils
@@ -99,7 +99,7 @@ def command(monkeypatch, tmp_path, capsys, made_up_digits):
 
 def test_the_same_command_continues(command):
     first = command("--epochs", "1")
-    assert re.search(r"^NetMini +5,797 +1 +smoke-test", first, re.MULTILINE)
+    assert re.search(r"^NetMini +5,797 +1 +smoke", first, re.MULTILINE)
     assert "Epoch  1: training" in first
     assert "NetMini: epochs 1, peak 0.2, " in first and "Test set:" not in first, (
         "one line for each epoch"
@@ -132,7 +132,7 @@ def test_the_recipe_reaches_each_epoch_and_the_last_one_counts(command, monkeypa
     monkeypatch.setattr(utils, "train", fake_train)
     monkeypatch.setattr(utils, "test", fake_test)
     printed = command("--epochs", "3")
-    assert re.search(r"^NetMini +5,797 +3 +smoke-test +70.00 %", printed, re.MULTILINE)
+    assert re.search(r"^NetMini +5,797 +3 +smoke +70.00 %", printed, re.MULTILINE)
     loader, rate, settings = trained[-1]
     assert settings == (0.25, False, 3 * 512 / 64) and rate < recipe.peak / 100
     assert loader.batch_size == 64
@@ -275,7 +275,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(tmp_path):
     while epochs_in(checkpoint) < 2 and time.time() < deadline and done.poll() is None:
         time.sleep(0.02)
     os.kill(workers(done.pid)[-1], signal.SIGKILL)
-    output, errors = done.communicate(timeout=300)
+    output, errors = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, errors
     trained = [int(number) for number in re.findall(r"^Epoch +(\d+):", output, re.MULTILINE)]
     assert sorted(set(trained)) == list(range(1, epochs + 1)) and len(trained) <= epochs + 1

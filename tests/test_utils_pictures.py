@@ -142,6 +142,12 @@ def test_other_pictures_are_drawn_in_grey_and_in_their_own_shape(figures):
     assert [list(picture.shape) for picture in pictures] == [[28, 28], [20, 32], [20, 32]]
 
 
+def test_a_picture_whose_channels_come_last_is_refused():
+    sentence = r"\[channels, rows, columns\] with 1 or 3 channels, not \[32, 30, 3\]"
+    with pytest.raises(ValueError, match=sentence):
+        utils.show_digits([np.ones((32, 30, 3))], ["a photo"])
+
+
 CURVES = {
     "train_losses": [0.9, 0.3],
     "train_acc": [70, 95.125],
@@ -167,6 +173,14 @@ def test_each_panel_shows_its_own_curve(figures):
         assert line.get_ydata().tolist() == pytest.approx(values)
         assert (ax.get_ylabel(), ax.get_xlim()) == (unit, (0.5, 2.5))
         assert all(tick == int(tick) for tick in ax.get_xticks()), "epochs are whole"
+
+
+def test_a_short_curve_does_not_cut_off_a_long_one(figures):
+    _, ax = utils.plt.subplots()
+    utils.plot_epochs(ax, [90.0] * 5, "accuracy (%)", "tab:blue")
+    utils.plot_epochs(ax, [], "accuracy (%)", "tab:orange")
+    assert ax.get_xlim() == (0.5, 5.5)
+    utils.plt.close()
 
 
 def test_curves_that_do_not_exist_yet(figures, capsys):

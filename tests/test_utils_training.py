@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, Linear, run_python, same, sgd, uneven_loader
+from helpers import HERE, PATIENCE, Linear, run_python, same, sgd, uneven_loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
@@ -304,7 +304,7 @@ def test_two_trainings_at_once_do_not_disturb_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     assert len(together) == 2
     for result in together:
         for name, value in alone[0].items():
@@ -465,7 +465,7 @@ def test_history_of_a_training_without_tests(history, capsys):
 
 
 def test_the_result_of_a_history_is_its_last_epoch(history, digits):
-    with pytest.raises(ValueError, match="no epoch has ended yet: run the training first"):
+    with pytest.raises(ValueError, match="no epoch has been tested yet: run the training first"):
         history.result(digits)
     for accuracy in [99.0, 98.0]:
         history.add((50.0, 1.0), (accuracy, 0.5))
@@ -529,48 +529,52 @@ class Interrupted(Exception):
 PLACES = ["in training", "before the results", "after the results", "after the schedule"]
 
 
+def new_training(loader, by_batch):
+    """A training that has not begun; its rate changes after each batch or after each epoch."""
+    torch.manual_seed(1)
+    model = NetMini()
+    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    if by_batch:
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=3 * len(loader))
+    else:
+        schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    return utils.History(model, optimizer, schedule)
+
+
+def go_on(history, loader, by_batch, interrupt=None):
+    """Train until there are three epochs, or break off at this place of the second one."""
+
+    def perhaps_interrupt(place):
+        if (place, history.done) == (interrupt, 1 + (place in PLACES[2:])):
+            raise Interrupted
+
+    model, optimizer, schedule = history.model, history.optimizer, history.scheduler
+    in_each_batch = schedule if by_batch else None
+    for _ in history.epochs(3):
+        if interrupt == "in training" and history.done == 1:
+            utils.train(model, "cpu", list(loader)[:2], optimizer, F.nll_loss, in_each_batch)
+        perhaps_interrupt("in training")
+        trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss, in_each_batch)
+        perhaps_interrupt("before the results")
+        history.add(trained, trained)
+        perhaps_interrupt("after the results")
+        if not by_batch:
+            schedule.step()
+        perhaps_interrupt("after the schedule")
+
+
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("by_batch", [True, False])
 def test_an_interrupted_epoch_starts_over(digits, where, by_batch):
     """Curves, weights and rate are those of a training that nobody interrupted."""
     digits.transform = utils.Augment()
     loader = DataLoader(digits, 25, shuffle=True)
-
-    def training():
-        torch.manual_seed(1)
-        model = NetMini()
-        optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        if by_batch:
-            schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=3 * len(loader))
-        else:
-            schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
-        return utils.History(model, optimizer, schedule)
-
-    def go_on(history, interrupt=None):
-        def perhaps_interrupt(place):
-            if (place, history.done) == (interrupt, 1 + (place in PLACES[2:])):
-                raise Interrupted
-
-        model, optimizer, schedule = history.model, history.optimizer, history.scheduler
-        in_each_batch = schedule if by_batch else None
-        for _ in history.epochs(3):
-            if interrupt == "in training" and history.done == 1:
-                utils.train(model, "cpu", list(loader)[:2], optimizer, F.nll_loss, in_each_batch)
-            perhaps_interrupt("in training")
-            trained = utils.train(model, "cpu", loader, optimizer, F.nll_loss, in_each_batch)
-            perhaps_interrupt("before the results")
-            history.add(trained, trained)
-            perhaps_interrupt("after the results")
-            if not by_batch:
-                schedule.step()
-            perhaps_interrupt("after the schedule")
-
-    whole = training()
-    go_on(whole)
-    stopped = training()
+    whole = new_training(loader, by_batch)
+    go_on(whole, loader, by_batch)
+    stopped = new_training(loader, by_batch)
     with pytest.raises(Interrupted):
-        go_on(stopped, where)
-    go_on(stopped)
+        go_on(stopped, loader, by_batch, where)
+    go_on(stopped, loader, by_batch)
     assert stopped.curves == whole.curves
     assert same(stopped.model.state_dict(), whole.model.state_dict())
     assert stopped.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
@@ -739,10 +743,11 @@ def test_softmax_applied_twice_is_said_once(recwarn):
     torch.testing.assert_close(probabilities, model(images).detach())
 
 
-@pytest.mark.parametrize("scores", [torch.eye(4, 10), torch.rand(4, 10), -torch.rand(4, 10)])
+@pytest.mark.parametrize("scores", [torch.eye(4, 10) - 0.1, torch.rand(4, 10), -torch.rand(4, 10)])
 def test_other_outputs_are_not_taken_for_probabilities(scores):
     assert not utils.are_probabilities(scores)
     assert utils.are_probabilities(scores.softmax(dim=1))
+    assert utils.are_probabilities((1e3 * scores).softmax(dim=1)), "some are 0 if it is sure"
 
 
 @pytest.mark.parametrize(
@@ -857,7 +862,7 @@ def test_the_results_of_a_smoke_test_are_marked(monkeypatch, digits, capsys):
     utils.print_results([row, utils.result(Linear(), digits, 1, 50.0, 3.0)])
     _, usual, smoke = capsys.readouterr().out.splitlines()
     assert usual.split() == ["Linear", "7,850", "1", "MNIST", "50.00", "%", "3"]
-    assert smoke.split()[3] == "smoke-test"
+    assert smoke.split()[3] == "smoke"
 
 
 def test_pytest_does_not_take_test_for_a_test():

@@ -1,14 +1,23 @@
-"""Run both notebooks from top to bottom and print the accuracies of their networks.
+"""Run the lessons from top to bottom and print the accuracies of their networks.
 
-    python -m tools.run_lessons              copies with outputs go to runs/, with their pictures
-    python -m tools.run_lessons S6           only that lesson
-    python -m tools.run_lessons --out DIR    copies and pictures go to the folder DIR instead
-    python -m tools.run_lessons --in-place   update notebooks, Test_Images/ and the website's film
+    python -m tools.run_lessons                copies with outputs go to runs/, with their pictures
+    python -m tools.run_lessons S6             only that lesson
+    python -m tools.run_lessons solutions/S6   the solutions of its exercises
+    python -m tools.run_lessons --out DIR      copies and pictures go to the folder DIR instead
+    python -m tools.run_lessons --in-place     update notebooks, Test_Images/ and the website's film
+
+    python -m tools.run_lessons S6 --cells s6-05 s6-07 --in-place
+        Run the set-up and these cells, named by their ids; the outputs of all others stay.
+        The set-up is all code above the second section. Name the cells that a cell needs, too.
+    python -m tools.run_lessons S6 --accept
+        After a change that changes no output: note that the saved outputs belong to the code.
 
 The course's environment variables (EPOCHS, MNIST_ROOT, DEVICE, SMOKE_TEST) apply.
 """
 
 import argparse
+import copy
+import hashlib
 import json
 import os
 import re
@@ -21,6 +30,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from course import LESSONS
 from course.files import write_text
 
 try:
@@ -29,12 +39,11 @@ except ValueError as error:  # DEVICE names a device that this machine lacks
     sys.exit(str(error))
 
 ROOT = Path(__file__).resolve().parent.parent
-# How long each takes with MNIST and all epochs, on two CPU cores with bfloat16.
-MINUTES = {"S5": 12, "S6": 10}
 # One more cell, neither shown nor kept, hands over what the notebook has collected.
 HAND_OVER = """\
 import json
-print(json.dumps([results, film.state() if "film" in globals() else None]))
+film = film.state() if "film" in globals() else None
+print(json.dumps([globals().get("results", []), film]))
 """
 
 
@@ -58,29 +67,75 @@ class LiveClient(NotebookClient):
     def show_place(self, cell, cell_index):
         """Print the heading that stands before a code cell, if there is one."""
         last = len(self.nb.cells) - 1
-        if not 0 < cell_index < last:
+        above = self.nb.cells[cell_index - 1]
+        if not 0 < cell_index < last or above.cell_type == "code":
             return
-        above = self.nb.cells[cell_index - 1].source
-        for heading in re.findall(r"^#+ (.+)$", above, re.MULTILINE):
+        for heading in re.findall(r"^#+ (.+)$", above.source, re.MULTILINE):
             now = time.strftime("%H:%M")
             print(f"\n{now}  {heading}  (cell {cell_index + 1} of {last})")
 
 
-def run_notebook(lesson, folder):
-    """Execute a notebook with this working directory; return it, its results and its film."""
+def run_notebook(lesson, folder, ids=None):
+    """Execute a notebook, or the cells with these ids; return it, its results and its film."""
     notebook = nbformat.read(ROOT / f"{lesson}.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(HAND_OVER))
-    client = LiveClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
+    cells = select_cells(notebook, ids) if ids else notebook.cells
+    last = nbformat.v4.new_code_cell(HAND_OVER)
+    to_run = nbformat.v4.new_notebook(cells=[*cells, last], metadata=notebook.metadata)
+    target = folder / f"{lesson}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    resources = {"metadata": {"path": str(target.parent)}}
+    client = LiveClient(to_run, timeout=None, resources=resources)
     client.on_cell_start = client.show_place
     client.extra_arguments = ["--log-level=CRITICAL"]  # no warnings about the kernel itself
     problem = execute(client)
-    last = notebook.cells.pop()
     if problem:
-        path = save_somewhere(notebook, folder / f"{lesson}.failed.ipynb")
+        path = save_somewhere(notebook, target.with_suffix(".failed.ipynb"))
         where = f"; see {path.name} in {path.parent}" if path else ""
         raise Unfinished(f"{problem}\n{lesson}.ipynb stopped there{where}")
+    note_sources(cells)
+    renumber(notebook)
     results, film = json.loads("".join(output.text for output in last.outputs))
     return notebook, results, film
+
+
+def select_cells(notebook, ids):
+    """The cells with these ids, and a copy of the set-up, whose saved outputs stay as they are."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    unknown = set(ids) - {cell.id for cell in code}
+    if unknown:
+        table = [f"{cell.id:<20} {cell.source.partition(chr(10))[0]}" for cell in code]
+        missing = ", ".join(sorted(unknown))
+        raise Unfinished("\n".join([f"There is no code cell {missing} among these:", *table]))
+    setup = find_setup(notebook)
+    selected = []
+    for cell in code:
+        if cell.id in ids:
+            selected.append(cell)
+        elif cell in setup:
+            selected.append(copy.deepcopy(cell))
+    return selected
+
+
+def find_setup(notebook):
+    """The code cells above the second section: up to the first heading that follows code."""
+    setup = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            setup.append(cell)
+        elif setup and re.search("^#+ ", cell.source, re.MULTILINE):
+            break
+    return setup
+
+
+def renumber(notebook):
+    """Count the cells from 1, as after a run of all; those that have never run stay without."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        if cell.execution_count:
+            cell.execution_count = number
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = number
 
 
 def execute(client):
@@ -92,8 +147,48 @@ def execute(client):
     except (AssertionError, KeyboardInterrupt):  # nbclient, after a signal has stopped the kernel
         return "\n\nStopped."
     except DeadKernelError:
+        if hasattr(
+            client, "_async_cleanup_kernel_future"
+        ):  # a signal made nbclient stop the kernel
+            return "\n\nStopped."
         return "The process that ran the notebook has died, perhaps for lack of memory."
     return ""
+
+
+# --- Which outputs belong to the code ------------------------------------------------------------
+
+
+def fingerprint(cell):
+    """A few letters and digits that change with the cell's code."""
+    return hashlib.sha256(cell.source.encode()).hexdigest()[:12]
+
+
+def note_sources(cells):
+    """Note in each code cell which code its outputs belong to."""
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.metadata["source_hash"] = fingerprint(cell)
+
+
+def changed_cells(notebook):
+    """The ids of code cells whose outputs belong to other code, or to none that was noted.
+
+    A notebook without any notes has not been run by this command: nothing is known of its cells.
+    """
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not any("source_hash" in cell.metadata for cell in code):
+        return []
+    return [cell.id for cell in code if cell.metadata.get("source_hash") != fingerprint(cell)]
+
+
+def accept(lesson):
+    """Note that all saved outputs of a notebook belong to its present code."""
+    path = ROOT / f"{lesson}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    changed = changed_cells(notebook)
+    note_sources(notebook.cells)
+    save(notebook, path)
+    print(f"{lesson}.ipynb: the outputs stay as they are; changed:", ", ".join(changed) or "none")
 
 
 # --- Saving ------------------------------------------------------------------------------------
@@ -162,11 +257,14 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="S5 or S6 (default: both)")
+    names = [*LESSONS, *(f"solutions/{lesson}" for lesson in LESSONS)]
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help=", ".join(names))
     parser.add_argument(
         "--in-place", action="store_true", help="update the notebooks and their pictures"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs)")
+    parser.add_argument("--cells", nargs="+", metavar="ID", help="run only these, and the set-up")
+    parser.add_argument("--accept", action="store_true", help="the saved outputs are still right")
     args = parser.parse_args()
     args.folder = ROOT if args.in_place else (args.out or ROOT / "runs").resolve()
     if args.out and args.folder == ROOT:
@@ -174,9 +272,11 @@ def parse_arguments():
             "the lessons themselves are there: name another folder, or use --in-place without --out"
         )
     for lesson in args.lessons:
-        if lesson not in MINUTES:
-            parser.error(f"there is no lesson {lesson}: choose from {', '.join(MINUTES)}")
-    args.lessons = args.lessons or list(MINUTES)
+        if lesson not in names:
+            parser.error(f"there is no lesson {lesson}: choose from {', '.join(names)}")
+    if args.cells and len(args.lessons) != 1:
+        parser.error("--cells needs the one notebook that they are in: S5 --cells s5-36")
+    args.lessons = args.lessons or list(LESSONS)
     return args
 
 
@@ -186,8 +286,13 @@ def check_settings(args):
         utils.get_epochs(1)
     except ValueError as error:
         sys.exit(str(error))
-    if args.in_place and (utils.is_smoke_test() or not utils.ensure_mnist(utils.get_root())):
-        sys.exit("The saved notebooks show a full run on MNIST: without it, leave out --in-place.")
+    if args.in_place:
+        check_full_run()
+    if os.pathsep in str(ROOT):
+        sys.exit(
+            f"the notebooks would not find the course in {ROOT}: Python splits its search path at "
+            f"{os.pathsep!r}. Rename that folder"
+        )
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.folder).close()
@@ -196,6 +301,14 @@ def check_settings(args):
             f"nothing can be written to {args.folder} ({error.strerror}): "
             "name another folder with --out"
         )
+
+
+def check_full_run():
+    """Refuse to save anything but a run with all digits and all epochs."""
+    if os.environ.get("EPOCHS", "").strip() or utils.is_smoke_test():
+        sys.exit("The saved notebooks show a full run: unset EPOCHS and SMOKE_TEST for --in-place.")
+    if not utils.ensure_mnist(utils.get_root()):
+        sys.exit("The saved notebooks show a full run on MNIST: without it, leave out --in-place.")
 
 
 def set_environment():
@@ -208,8 +321,8 @@ def set_environment():
 
 
 def how_long(lessons):
-    """What to expect, in one sentence."""
-    minutes = sum(MINUTES[lesson] for lesson in lessons)
+    """What to expect of whole lessons, in one sentence."""
+    minutes = sum(LESSONS[lesson] for lesson in lessons)
     verb = "take" if len(lessons) > 1 else "takes"
     return (
         f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that "
@@ -221,13 +334,14 @@ def how_long(lessons):
 def run_lesson(lesson, args, results):
     """Run a lesson, add its rows to the results, and save it."""
     print(f"\n===== {lesson}.ipynb =====\n", flush=True)
-    notebook, rows, film = run_notebook(lesson, args.folder)
+    notebook, rows, film = run_notebook(lesson, args.folder, args.cells)
     for row in rows:
         results.append(row | {"network": f"{row['network']} ({lesson})"})
-    path = save_somewhere(notebook, args.folder / f"{lesson}.ipynb")
+    target = args.folder / f"{lesson}.ipynb"
+    path = save_somewhere(notebook, target)
     if path is None:
         raise Unfinished(f"Free some space; {lesson}.ipynb is lost.")
-    if path.parent != args.folder:
+    if path != target:
         raise Unfinished(f"Free some space; the complete {lesson}.ipynb is in {path.parent}.")
     if film and args.in_place:
         write_text(ROOT / "website" / "film.json", json.dumps(film) + "\n")
@@ -236,9 +350,14 @@ def run_lesson(lesson, args, results):
 def main():
     args = parse_arguments()
     sys.stdout.reconfigure(errors="replace")  # a Windows terminal may lack the bars' blocks
+    if args.accept:
+        for lesson in args.lessons:
+            accept(lesson)
+        return
     check_settings(args)
     set_environment()
-    print(how_long(args.lessons))
+    if not args.cells and set(args.lessons) <= set(LESSONS):
+        print(how_long(args.lessons))
     results = []
     try:
         for lesson in args.lessons:
@@ -247,8 +366,9 @@ def main():
         if results:
             utils.print_results(results)
         sys.exit(str(stop))
-    print("\n===== Results =====\n")
-    utils.print_results(results)
+    if results:
+        print("\n===== Results =====\n")
+        utils.print_results(results)
 
 
 if __name__ == "__main__":

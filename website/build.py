@@ -1,10 +1,12 @@
 """Make the copy of the course that Sphinx turns into the website, and export its networks.
 
     python -m website.build FOLDER
+    python -m website.build FOLDER --deploy    for visitors: the links must lead somewhere
 
 `make site` runs this, and then Sphinx on FOLDER. The lessons themselves are not changed.
 """
 
+import argparse
 import base64
 import json
 import re
@@ -16,22 +18,25 @@ import nbformat
 
 import model
 from benchmarks import report
+from course import LESSONS
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
-from tools.publish import current
+from tools.publish import PLACEHOLDER, current
 from website.digits import export_digits
 from website.drawing import draw_blocks
 from website.networks import export
+from website.quiz import quiz_page, read_quiz
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "website"
 PAGES = {  # of the repository, and what they are called on the website
-    "S5.ipynb": "S5.ipynb",
-    "S6.ipynb": "S6.ipynb",
+    **{f"{lesson}.ipynb": f"{lesson}.ipynb" for lesson in LESSONS},
     "GLOSSARY.md": "glossary.md",
     "benchmarks/README.md": "benchmarks.md",
+    "docs/teaching.md": "teaching.md",
 }
+QUIZ = "docs/quiz.md"  # becomes a page for each lesson
 WIDGETS = {
     "DigitPad": "pad",
     "BackpropBench": "bench",
@@ -49,9 +54,16 @@ HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks fo
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("name the folder to write to: python -m website.build FOLDER")
-    build(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write the copy")
+    parser.add_argument("--deploy", action="store_true", help="refuse links to the placeholder")
+    args = parser.parse_args()
+    if args.deploy and current() == PLACEHOLDER:
+        sys.exit(
+            f"The links lead to {PLACEHOLDER}, which nobody can have: run `make publish "
+            "REPO=owner/name` first."
+        )
+    build(args.folder)
 
 
 def build(folder):
@@ -76,6 +88,7 @@ def build(folder):
             copy_lesson(source, folder, sizes)
         else:
             copy_page(source, folder)
+    write_quizzes(folder)
     write_landing_page(folder)
     shutil.copy(SITE / "play.md", folder)
 
@@ -129,10 +142,6 @@ def copy_page(source, folder):
     """Copy a page, with links for the website and anchors as Sphinx writes them."""
     text = (ROOT / source).read_text(encoding="utf-8")
     text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
-    if source == "benchmarks/README.md":  # the results stand in a page that is not on the website
-        results = "\n".join(report.accuracy_table())
-        heading = "## How the recipes were found"
-        text = text.replace(heading, f"{results}\n\n{heading}")
     (folder / PAGES[source]).write_text(relink(text, source), encoding="utf-8")
 
 
@@ -152,10 +161,20 @@ def new_link(link, source):
     place = path.relative_to(ROOT).as_posix()
     if place in PAGES:
         return f"{PAGES[place]}{hash_}{anchor}"
+    if place == QUIZ and anchor.startswith("lesson-"):
+        return anchor.replace("lesson-", "quiz") + ".md"
     if place.startswith(("Test_Images/", "website/badges/")):
         return place
     kind = "tree" if path.is_dir() else "blob"
     return f"https://github.com/{current()}/{kind}/main/{place}{hash_}{anchor}"
+
+
+def write_quizzes(folder):
+    """Write the page with the questions of each lesson."""
+    questions = read_quiz(relink((ROOT / QUIZ).read_text(encoding="utf-8"), QUIZ))
+    for lesson in {question.lesson for question in questions}:
+        page = quiz_page([question for question in questions if question.lesson == lesson])
+        (folder / f"quiz{lesson}.md").write_text(page, encoding="utf-8")
 
 
 def copy_lesson(source, folder, sizes):
@@ -166,6 +185,8 @@ def copy_lesson(source, folder, sizes):
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, source)
             continue
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):  # an answer, or a long log
+            cell.metadata.setdefault("tags", []).append("hide-output")
         for output in cell.outputs:
             widget = find_widget(output)
             if widget:
@@ -230,6 +251,7 @@ def write_landing_page(folder):
     """Fill the landing page with the measured accuracies, and with a drawing of each network."""
     values = {
         "repository": current(),
+        "lessons": "\n".join(f"Lesson {lesson[1:]} <{lesson}>" for lesson in LESSONS),
         "Net-plain.accuracy": mean_accuracy(report.read("accuracy-Net-plain")),
     }
     for name in report.NETWORKS:

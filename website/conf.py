@@ -1,6 +1,8 @@
 """Settings of the website. Sphinx reads the copy of the lessons that website/build.py makes."""
 
+import base64
 import functools
+import hashlib
 import re
 import shutil
 import struct
@@ -22,13 +24,15 @@ extensions = ["myst_nb"]
 nb_execution_mode = "off"  # the saved outputs are those of full runs on MNIST
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars
+nb_code_prompt_show = "Show the output"  # of a cell whose reader is asked to predict it
+nb_code_prompt_hide = "Hide the output"
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["widgets.css", "site.css"]
-html_js_files = [("host.js", {"type": "module"})]
+html_js_files = [("from_file.js", {"defer": "defer"}), ("host.js", {"type": "module"})]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_use_index = False
@@ -117,7 +121,7 @@ def compile_kernels(app, exception):
 
 
 def finish_pages(app, exception):
-    """Give pictures their sizes, and remove a script of the theme that the pages do not need."""
+    """Give pictures their sizes and pages their policy; remove a script that no page needs."""
     if exception:
         return
     site = Path(app.outdir)
@@ -126,9 +130,30 @@ def finish_pages(app, exception):
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<img [^>]*>", lambda match: sized(match[0], site), text)
-        page.write_text(re.sub(icons, "", text), encoding="utf-8")
+        text = re.sub(icons, "", text)
+        page.write_text(text.replace("<head>", f"<head>\n{policy(text)}", 1), encoding="utf-8")
     for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
         unused.unlink()
+
+
+def policy(page):
+    """What a browser may load and run for a page: only this website's files, and its own scripts.
+
+    The scripts that stand in the page itself are named by their hashes, so no other one runs.
+    """
+    inline = re.findall(r"<script(?![^>]* src=)[^>]*>(.*?)</script>", page, re.DOTALL)
+    digests = {hashlib.sha256(script.encode()).digest() for script in inline}
+    hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in sorted(digests)]
+    rules = [
+        "default-src 'self'",
+        " ".join(["script-src 'self'", *hashes]),
+        "style-src 'self' 'unsafe-inline'",  # formulas and bars have their sizes in the page
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    ]
+    return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
 
 
 def sized(tag, folder):

@@ -5,6 +5,7 @@ website/static/engine.js computes with it.
 """
 
 import copy
+import hashlib
 import json
 import math
 
@@ -132,9 +133,11 @@ def get_views():
 
 
 def export(network, folder):
-    """Write NAME.json and NAME.bin into the folder."""
+    """Write NAME.json and NAME.bin into the folder; by the hash the engine knows the weights."""
     table, weights = describe(network)
     name = type(network).__name__
+    content = weights.numpy().astype("<f4").tobytes()
+    table["sha256"] = hashlib.sha256(content).hexdigest()
     write_text(folder / f"{name}.json", json.dumps(table, separators=(",", ":")))
     with replacing(folder / f"{name}.bin") as file:
-        file.write(weights.numpy().astype("<f4").tobytes())
+        file.write(content)

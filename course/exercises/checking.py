@@ -2,8 +2,10 @@
 
 import functools
 import math
+import sys
 import sysconfig
 import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,15 +33,25 @@ def check(function):
             function(*answers, **named_answers)
         except NotYet as reason:
             hint = str(reason)
-            print(f"✗ {hint}" if hint.endswith("?") else f"✗ {hint}.")
+            say(f"✗ {hint}" if hint.endswith("?") else f"✗ {hint}.")
         except Exception as error:  # the learner's own function may raise anything
             reason = " ".join(str(error).split())  # PyTorch's reasons may have several lines
             place = find_place(error)
-            print(f"✗ your code stopped {place}with {type(error).__name__}: {reason}")
+            say(f"✗ your code stopped {place}with {type(error).__name__}: {reason}")
         else:
-            print("✓ Right!")
+            say("✓ Right!")
 
     return checked
+
+
+def say(line):
+    """Print a line; where the console lacks its signs, such as one with cp1252, print others."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.replace("✓", "+").replace("✗", "-").encode(encoding, "replace").decode(encoding)
+    print(line)
 
 
 def refuse_dots(answers):
@@ -69,22 +81,52 @@ def is_learners(path):
     return not (is_course or is_package or path.is_relative_to(LIBRARY))
 
 
-def compare_numbers(answers, right, hints):
-    """Check that every number is right; give the hint for the first one that is not."""
+@dataclass
+class Number:
+    """The right number, a hint, and hints for some wrong numbers. Only counts must be exact."""
+
+    right: float
+    hint: str
+    mistakes: dict = field(default_factory=dict)
+
+    @property
+    def tolerance(self):
+        return 0 if isinstance(self.right, int) else 5e-3
+
+    def hint_for(self, answer):
+        """What is wrong with an answer; None if it is right."""
+        if math.isclose(answer, self.right, rel_tol=self.tolerance):
+            return None
+        if self.tolerance and is_rounded(answer, self.right):
+            return "the digits are right, but give one or two more"
+        for wrong, hint in self.mistakes.items():
+            if math.isclose(answer, wrong, rel_tol=self.tolerance):
+                return hint
+        return self.hint
+
+
+def is_rounded(answer, right):
+    """Whether an answer is the right number with fewer digits."""
+    rounded = [round(right, digits) for digits in range(1, 7)]
+    return answer != 0 and any(math.isclose(answer, number, rel_tol=1e-6) for number in rounded)
+
+
+def compare_numbers(answers, numbers):
+    """Check that every answer is right; give the hint for the first one that is not."""
     for name in answers:
-        if name not in right:
-            raise NotYet(f"there is no {name!r} here, only {', '.join(right)}")
-    for name in right:
+        if name not in numbers:
+            raise NotYet(f"there is no {name!r} here, only {', '.join(numbers)}")
+    for name in numbers:
         if name not in answers:
             raise NotYet(f"{name!r} is missing")
     for name, answer in answers.items():
         try:
-            number = float(answer)
+            answer = float(answer)
         except (TypeError, ValueError):
             raise NotYet(f"{name} should be a number, not {answer!r}") from None
-        tolerance = 0 if isinstance(right[name], int) else 5e-3  # only counts must be exact
-        if not math.isclose(number, right[name], rel_tol=tolerance):
-            raise NotYet(f"{name} is not {number:g}: {hints[name]}")
+        hint = numbers[name].hint_for(answer)
+        if hint:
+            raise NotYet(f"{name} is not {answer:g}: {hint}")
 
 
 def result_of(function, *inputs):

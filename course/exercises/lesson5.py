@@ -8,6 +8,7 @@ from torch import nn
 
 from course.exercises.checking import (
     NotYet,
+    Number,
     check,
     check_network,
     compare_numbers,
@@ -23,40 +24,98 @@ __all__ = [
 ]  # fmt: skip
 
 
+OUTPUT_SIZES = {
+    "conv1": Number(
+        26,
+        "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
+        {25: "the first position counts, too: 28 − 3 + 1"},
+    ),
+    "pool1": Number(
+        12,
+        "each convolution shrinks the maps, then pooling halves what is left",
+        {
+            13: "two convolutions come before the first pooling",
+            24: "this is before the pooling, which halves it",
+            14: "without padding, each convolution shrinks the maps before the pooling halves them",
+        },
+    ),
+    "conv4": Number(
+        8,
+        "start from pool1 and apply two more convolutions; pooling comes after them",
+        {4: "this is after the second pooling", 10: "these are the maps of conv3"},
+    ),
+    "flat": Number(
+        4096,
+        "it is the number of maps times the cells in each, after the second pooling",
+        {
+            16_384: "the second pooling comes before fc1: it leaves a quarter of the cells",
+            1024: "a map of 4×4 has 16 cells, not 4",
+            16: "these are the cells of one map: how many maps are there?",
+            256: "this is the number of maps: how many cells does each have?",
+        },
+    ),
+}
+
+PARAMETERS = {
+    "conv2": Number(
+        51_264,
+        "each of its filters has a kernel for every map of conv1, and one bias",
+        {
+            18_496: "this is conv2 as it is: with 5×5 kernels, each kernel has 25 weights",
+            51_200: "each of its filters has one bias, too",
+            1664: "each of its filters has a kernel for every map of conv1",
+            1600: "each of its filters has a kernel for every map of conv1, and one bias",
+            51_232: "there is one bias for each filter, not for each map of conv1",
+            53_248: "a filter has one bias, not one for each of its kernels",
+        },
+    ),
+    "fc1": Number(
+        409_700,
+        "each of its neurons has a weight for every input, and one bias",
+        {
+            204_850: "this is fc1 as it is: now it has 100 outputs",
+            409_600: "each of its neurons has one bias, too",
+            413_696: "there is one bias for each neuron, not for each input",
+        },
+    ),
+}
+
+CONVOLUTION = {
+    "middle": Number(
+        7,
+        "multiply the four numbers of the middle square by the filter's, and add the products",
+        {
+            6: "the filter is turned round: in a neural network it stays as it is written",
+            4: "this is the cell in the corner: move the filter one pixel down and to the right",
+        },
+    ),
+    "width": Number(
+        3,
+        "at how many places does a filter of width 2 fit into 4 pixels?",
+        {
+            2: "the filter moves by one pixel at a time, so its places overlap",
+            4: "without padding, the filter fits into 4 pixels at fewer places",
+        },
+    ),
+}
+
+
 @check
 def check_output_sizes(**sizes):
     """The width of `Net`'s maps after conv1, pool1 and conv4; the length of its flat vector."""
-    right = {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096}
-    hints = {
-        "conv1": "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
-        "pool1": "each convolution shrinks the maps, then pooling halves what is left",
-        "conv4": "start from pool1 and apply two more convolutions; pooling comes after them",
-        "flat": "it is the number of maps times the cells in each, after the second pooling",
-    }
-    compare_numbers(sizes, right, hints)
+    compare_numbers(sizes, OUTPUT_SIZES)
 
 
 @check
 def check_parameters(**counts):
     """The parameters of `Net`'s conv2 with 5×5 kernels, and of its fc1 with 100 outputs."""
-    right = {"conv2": 51_264, "fc1": 409_700}
-    hints = {
-        "conv2": "each of its filters has a kernel for every map of conv1, and one bias",
-        "fc1": "each of its neurons has a weight for every input, and one bias",
-    }
-    compare_numbers(counts, right, hints)
+    compare_numbers(counts, PARAMETERS)
 
 
 @check
 def check_convolution(**answers):
     """The middle cell and the width of the map, for a 4×4 picture and a 2×2 filter."""
-    right = {"middle": 7, "width": 3}
-    hints = {
-        "middle": "multiply the four numbers of the middle square by the filter's, "
-        "and add the products",
-        "width": "at how many places does a filter of width 2 fit into 4 pixels?",
-    }
-    compare_numbers(answers, right, hints)
+    compare_numbers(answers, CONVOLUTION)
 
 
 @check
@@ -75,6 +134,11 @@ def check_one_accuracy(function, prediction, labels, right):
     except RuntimeError as error:
         if "must match the size" not in str(error):
             raise
+        if "dimension 1" in str(error):
+            raise NotYet(
+                "scores cannot be compared with labels: "
+                "first find the place of each digit's largest score, with argmax"
+            ) from None
         raise NotYet(
             f"ten answers cannot be compared with {size} labels: dim=0 takes the largest score "
             "of each column, but each digit has a row, so use dim=1"
@@ -134,11 +198,16 @@ def check_step(function):
         raise NotYet(
             "cross_entropy computes softmax itself: give it the scores, not the probabilities"
         )
+    if torch.allclose(one, weights_after(1, step_uphill), atol=1e-6):
+        raise NotYet("the step makes the loss larger: its sign is wrong")
     if not torch.allclose(one, weights_after(1, right_step), atol=1e-6):
         raise NotYet(
             "the first step leads to other weights than gradient descent on the cross-entropy"
         )
-    if not torch.allclose(weights_after(2, function), weights_after(2, right_step), atol=1e-6):
+    two = weights_after(2, function)
+    if torch.equal(one, two):
+        raise NotYet("the second step does not change the weights")
+    if not torch.allclose(two, weights_after(2, right_step), atol=1e-6):
         raise NotYet(
             "the first step is right, but the second also repeats the gradients of the first"
         )
@@ -147,20 +216,33 @@ def check_step(function):
 def weights_after(steps, function):
     """The weights of a small network after some steps, always from the same start."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 5, generator=generator).to(device)
+    images = torch.randn(8, 1, 28, 28, generator=generator).to(device)
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]).to(device)
-    model = nn.Linear(5, 3, bias=False)
-    model.weight.data = torch.randn(3, 5, generator=generator)
-    model.to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    layer = nn.Linear(784, 3, bias=False)
+    layer.weight.data = torch.randn(3, 784, generator=generator) / 12
+    model = nn.Sequential(nn.Flatten(), layer).to(device)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append("forward"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(steps):
         function(model, optimizer, images, labels)
-    return model.weight.detach().cpu()
+    if len(calls) < steps:
+        raise NotYet(
+            "your function does not use the network that it is given: "
+            "in it, the network is called model"
+        )
+    return layer.weight.detach().cpu()
 
 
 def right_step(model, optimizer, images, labels):
     optimizer.zero_grad()
     F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+
+
+def step_uphill(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    (-F.cross_entropy(model(images), labels)).backward()
     optimizer.step()
 
 
@@ -191,9 +273,9 @@ def check_data_set(function):
         raise NotYet("the loader should deliver the data set that you return with it")
     if len(data) != 50:
         raise NotYet(f"the data set should hold all 50 pictures, not {len(data)}")
-    batch, labels = next(iter(loader))
-    if len(batch) != 32:
-        raise NotYet(f"the loader's batches should hold 32 pictures, not {len(batch)}")
+    if loader.batch_size != 32:
+        raise NotYet(f"the loader's batches should hold 32 pictures, not {loader.batch_size}")
+    _, labels = next(iter(loader))
     if torch.equal(labels, torch.arange(32) % 10):
         raise NotYet("the loader should shuffle the pictures: shuffle=True")
 

@@ -7,13 +7,16 @@ import torch.nn.functional as F
 
 from course.exercises.checking import (
     NotYet,
+    Number,
     check,
     check_network,
     compare_numbers,
     compare_tensors,
+    is_rounded,
     result_of,
     tensor_from,
 )
+from course.insight import CallRecorder
 
 __all__ = [
     "check_gradient", "check_logit_gradients", "check_bias_gradients", "check_receptive_field",
@@ -21,28 +24,57 @@ __all__ = [
 ]  # fmt: skip
 
 
-def compute_error(weights, biases):
-    """The error of the network in part 1, as a tensor; the biases of h1, h2, o1 and o2."""
-    inputs = torch.tensor([0.05, 0.10], dtype=torch.float64)
-    targets = torch.tensor([0.01, 0.99], dtype=torch.float64)
-    hidden = torch.sigmoid(weights[:4].view(2, 2) @ inputs + biases[:2])
-    output = torch.sigmoid(weights[4:].view(2, 2) @ hidden + biases[2:])
-    return ((targets - output) ** 2).sum() / 2
+GRADIENTS = {
+    "w5": Number(
+        0.0738608,
+        "change the weight in the first cell of part 1, "
+        "then run the cells up to the gradients again",
+        {
+            0.0721571: "this is the gradient where w5 is 0.40: "
+            "after you change it, run all cells of part 1 again",
+            -0.0738608: "the sign is wrong: the first output is too large, "
+            "and a larger w5 makes it larger still",
+            -0.0424553: "this is the gradient of w7",
+        },
+    ),
+    "w7": Number(
+        -0.0424553,
+        "run the cells again, and follow the path from w7 to the error",
+        {
+            0.0424553: "the sign is wrong: the second output is too small, "
+            "and a larger w7 brings it nearer to its target",
+            0.0738608: "this is the gradient of w5",
+            0.0721571: "this is the gradient of w5 where w5 is 0.40",
+        },
+    ),
+}
+
+RECEPTIVE_FIELDS = {
+    "NetFC_conv4": Number(
+        14,
+        "after the pooling, neighbouring cells are two pixels apart",
+        {
+            13: "the pooling makes the field a little wider, too",
+            16: "this is after the second pooling",
+        },
+    ),
+    "NetGAP_last": Number(
+        22,
+        "each 3×3 convolution after the pooling adds the same number of pixels",
+        {
+            14: "after the pooling, neighbouring cells are two pixels apart",
+            21: "the pooling makes the field a little wider, too",
+            18: "one more 3×3 convolution follows",
+            32: "this is after the average pooling",
+        },
+    ),
+}
 
 
 @check
 def check_gradient(**gradients):
     """The gradients of w5 and w7 in part 1 when w5 is 0.8."""
-    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.80, 0.45, 0.50, 0.55], dtype=torch.float64)
-    weights.requires_grad_()
-    compute_error(weights, biases=torch.zeros(4)).backward()
-    right = {"w5": weights.grad[4].item(), "w7": weights.grad[6].item()}
-    hints = {
-        "w5": "change the weight in the first cell of part 1, "
-        "then run the cells up to the gradients again",
-        "w7": "run the cells again, and follow the path from w7 to the error",
-    }
-    compare_numbers(gradients, right, hints)
+    compare_numbers(gradients, GRADIENTS)
 
 
 @check
@@ -50,7 +82,10 @@ def check_logit_gradients(function):
     """`function(logits, labels)` returns the gradients of the mean cross-entropy."""
     logits = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([3, 1, 4, 1])
-    result = tensor_from(function, logits.clone(), labels)
+    with CallRecorder() as recorder:
+        result = tensor_from(function, logits.clone(), labels).detach()
+    if {"backward", "grad"} & {call.function for call in recorder.calls}:
+        raise NotYet("PyTorch did the work here: use the formula, without backward")
     probabilities = logits.softmax(dim=1)
     one_hot = F.one_hot(labels, 10)
     right = (probabilities - one_hot) / 4
@@ -62,6 +97,8 @@ def check_logit_gradients(function):
         raise NotYet(
             "these belong to the sum of the losses: their mean divides by the number of digits"
         )
+    if is_close_to(4 * right / 10):
+        raise NotYet("divide by the number of digits in the batch, not by the number of classes")
     if is_close_to(-right):
         raise NotYet("the sign is wrong: a score that is too high has a positive gradient")
     if is_close_to(probabilities / 4):
@@ -78,31 +115,94 @@ def check_logit_gradients(function):
 @check
 def check_bias_gradients(function):
     """`function(weights, biases)` returns the gradients of the biases of h1, h2, o1 and o2."""
-    weights = torch.tensor([0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55], dtype=torch.float64)
-    biases = torch.tensor([0.35, 0.35, 0.60, 0.60], dtype=torch.float64, requires_grad=True)
-    compute_error(weights, biases).backward()
-    result = tensor_from(function, weights.tolist(), biases.tolist()).double()
+    weights = [0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55]
+    biases = [0.35, 0.35, 0.60, 0.60]
+    result = tensor_from(function, list(weights), list(biases)).double()
     if result.shape != (4,):
         raise NotYet(
             "your function should return four gradients, for the biases of h1, h2, o1 and o2"
         )
-    for name, answer, right in zip(["h1", "h2", "o1", "o2"], result, biases.grad):
-        if not math.isclose(answer, right, rel_tol=1e-3):
-            raise NotYet(
-                f"the gradient of {name}'s bias is not {answer:.6f}: "
-                "how fast does the sum grow with it?"
-            )
+    for hint, wrong in wrong_bias_gradients(weights, biases).items():
+        if torch.allclose(result, torch.tensor(wrong).double(), rtol=1e-3, atol=0):
+            raise NotYet(hint)
+    right = bias_gradients(weights, biases)
+    for name, answer, gradient in zip(["h1", "h2", "o1", "o2"], result.tolist(), right):
+        if math.isclose(answer, gradient, rel_tol=1e-3):
+            continue
+        if is_rounded(answer, gradient):
+            raise NotYet("the first digits are right: do not round the gradients")
+        raise NotYet(
+            f"the gradient of {name}'s bias is not {answer:.6f}: "
+            f"a bias has the gradient of the sum that it is added to, here {name}"
+        )
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def activations(weights, biases):
+    """The activations of h1, h2, o1 and o2 in part 1."""
+    w1, w2, w3, w4, w5, w6, w7, w8 = weights
+    h1 = sigmoid(w1 * 0.05 + w2 * 0.10 + biases[0])
+    h2 = sigmoid(w3 * 0.05 + w4 * 0.10 + biases[1])
+    o1 = sigmoid(w5 * h1 + w6 * h2 + biases[2])
+    o2 = sigmoid(w7 * h1 + w8 * h2 + biases[3])
+    return h1, h2, o1, o2
+
+
+def bias_gradients(weights, biases):
+    """The gradients of the four sums, and so of their biases."""
+    _, _, _, _, w5, w6, w7, w8 = weights
+    h1, h2, o1, o2 = activations(weights, biases)
+    by_o1 = (o1 - 0.01) * o1 * (1 - o1)
+    by_o2 = (o2 - 0.99) * o2 * (1 - o2)
+    by_h1 = (by_o1 * w5 + by_o2 * w7) * h1 * (1 - h1)
+    by_h2 = (by_o1 * w6 + by_o2 * w8) * h2 * (1 - h2)
+    return [by_h1, by_h2, by_o1, by_o2]
+
+
+def wrong_bias_gradients(weights, biases):
+    """What common mistakes lead to: a hint, and four numbers."""
+    _, _, _, _, w5, w6, w7, w8 = weights
+    h1, h2, o1, o2 = activations(weights, biases)
+    by_h1, by_h2, by_o1, by_o2 = bias_gradients(weights, biases)
+    slope_h1 = h1 * (1 - h1)
+    slope_h2 = h2 * (1 - h2)
+    d1 = o1 - 0.01
+    d2 = o2 - 0.99
+    return {
+        "these are the right numbers in another order: h1 and h2 come first": [
+            by_o1, by_o2, by_h1, by_h2
+        ],
+        "the signs are wrong: the bias of an output that is too large has a positive gradient": [
+            -by_h1, -by_h2, -by_o1, -by_o2
+        ],
+        "these are twice the gradients: the ½ in the error cancels the 2 of its derivative": [
+            2 * by_h1, 2 * by_h2, 2 * by_o1, 2 * by_o2
+        ],
+        "the biases are missing from the sums, before the sigmoid": bias_gradients(
+            weights, [0, 0, 0, 0]
+        ),
+        "two weights are swapped: h1 reaches the outputs through w5 and w7": [
+            (by_o1 * w5 + by_o2 * w6) * slope_h1, (by_o1 * w7 + by_o2 * w8) * slope_h2, by_o1, by_o2
+        ],
+        "h1 and h2 reach both outputs: add up the two paths": [
+            by_o1 * w5 * slope_h1, by_o2 * w8 * slope_h2, by_o1, by_o2
+        ],
+        "the slope of the hidden neurons' sigmoid is missing, such as a_h1 * (1 - a_h1)": [
+            by_o1 * w5 + by_o2 * w7, by_o1 * w6 + by_o2 * w8, by_o1, by_o2
+        ],
+        "the slope of the outputs' sigmoid is missing, such as a_o1 * (1 - a_o1)": [
+            (d1 * w5 + d2 * w7) * slope_h1, (d1 * w6 + d2 * w8) * slope_h2, d1, d2
+        ],
+    }  # fmt: skip
 
 
 @check
 def check_receptive_field(**fields):
     """The width of the field after `NetFC`'s conv4, and after `NetGAP`'s last 3×3 convolution."""
-    right = {"NetFC_conv4": 14, "NetGAP_last": 22}
-    hints = {
-        "NetFC_conv4": "after the pooling, neighbouring cells are two pixels apart",
-        "NetGAP_last": "each 3×3 convolution after the pooling adds the same number of pixels",
-    }
-    compare_numbers(fields, right, hints)
+    compare_numbers(fields, RECEPTIVE_FIELDS)
 
 
 @check
@@ -114,11 +214,14 @@ def check_batch_norm(function):
         raise NotYet(f"the shape should stay {list(x.shape)}, but it became {list(result.shape)}")
     if torch.allclose(result, F.batch_norm(x, None, None, training=True), atol=2e-2):
         return
-    centred = x - x.mean((0, 2, 3), keepdim=True)
-    variance = x.var((0, 2, 3), keepdim=True)
+    mean = x.mean((0, 2, 3), keepdim=True)
+    deviation = x.std((0, 2, 3), keepdim=True)
+    centred = x - mean
+    if torch.allclose(result, x - mean / deviation, rtol=0.03, atol=2e-2):
+        raise NotYet("x - mean / deviation divides only the mean: put x - mean in parentheses")
     if torch.allclose(result, centred, atol=1e-3):
         raise NotYet("the mean is right: now divide by the standard deviation")
-    if torch.allclose(result * variance, centred, rtol=0.03, atol=1e-3):
+    if torch.allclose(result * deviation**2, centred, rtol=0.03, atol=1e-3):
         raise NotYet("this divides by the variance: the standard deviation is its square root")
     if is_normalised(result, x, over=(0, 1, 2, 3)):
         raise NotYet("each map needs its own mean and deviation, not one for all maps together")
@@ -126,9 +229,13 @@ def check_batch_norm(function):
         raise NotYet("take the mean and deviation over the whole batch, not image by image")
     if is_normalised(result, x, over=(0,)):
         raise NotYet("each map has one mean, not one for every position in it")
+    if is_normalised(-result, x, over=(0, 2, 3)):
+        raise NotYet("the sign is wrong: subtract the mean from x, not x from the mean")
+    mean = result[:, 0].mean().item()
+    deviation = result[:, 0].std().item()
     raise NotYet(
-        "the shape is right, but not the values: "
-        "mean and deviation go over three of the four dimensions"
+        f"the first map now has mean {round(mean, 2) + 0.0:.2f} "  # 0.00 instead of -0.00
+        f"and standard deviation {deviation:.2f}, instead of 0 and 1"
     )
 
 
@@ -148,6 +255,7 @@ def check_one_cycle(function):
     check_cycle(function, steps=100, peak=0.1)
     check_cycle(function, steps=100, peak=1.0)
     check_cycle(function, steps=250, peak=0.1)
+    check_cycle(function, steps=50, peak=0.1)
 
 
 def check_cycle(function, steps, peak):

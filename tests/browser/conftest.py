@@ -61,7 +61,7 @@ def browser(chromium):
 
 
 def copy_course(folder):
-    """Copy the course as a learner has it, but without outputs: a test must see those of its own run."""
+    """Copy the course as a learner has it, without outputs: a test must see only its own."""
     for name in COPIED_FILES:
         shutil.copy(HERE / name, folder)
     for name in COPIED_FOLDERS:

@@ -11,10 +11,8 @@ from torch import nn
 import utils
 from course.checkpoints import get_trained
 from course.widgets.pad import prepare, recognise, variations
-from model import Net, NetFC, NetGAP, NetMicro, NetMini
+from model import NETWORKS, NetGAP
 from website.networks import export
-
-NETWORKS = [Net, NetGAP, NetFC, NetMini, NetMicro]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def open_notebook(page, jupyter, lesson):
 
 
 def click_run_all(page):
-    """Click Run All Cells; return whether cells run. Without a kernel, a page asks for one instead."""
+    """Click Run All Cells; return whether cells run. Without a kernel, a page asks for one."""
     try:
         page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=5000)

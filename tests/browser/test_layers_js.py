@@ -8,9 +8,9 @@ import torch
 from browsing import DIGIT, encoded, load
 from torch import nn
 
+import model
 from course.checkpoints import get_trained
 from course.widgets.lens import ConvolutionLens, trace
-from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
 
 def strided():
@@ -46,7 +46,7 @@ def standardised():
     return network
 
 
-NETWORKS = [Net, NetGAP, NetFC, NetMini, NetMicro, strided, standardised]
+NETWORKS = [*model.NETWORKS, strided, standardised]
 
 
 def make(network):

@@ -99,7 +99,7 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens):
 
 
 def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens):
-    """Notices: the darkest cell, the weakest map, a wrong contribution, a bias that counts twice."""
+    """Notices: the darkest cell, the weakest map, a wrong contribution, a bias counted twice."""
     number = choose(page, "conv2")
     conv2 = get_trained(Net).conv2
     outputs = maps_of(lens, number)[0]

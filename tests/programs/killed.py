@@ -22,12 +22,8 @@ images = torch.randint(0, 256, (96, 28, 28), dtype=torch.uint8, generator=genera
 digits = utils.Digits(images, torch.arange(96) % 10, utils.Augment())
 
 
-def start_training(path):
-    """Start or continue a training in a process of its own, which needs no time to import."""
-    process = os.fork()
-    if process:
-        return process
-    sys.stdout = sys.stderr = open(os.devnull, "w")
+def train(path):
+    """Start or continue a training, and finish it."""
     seed_everything(3)
     model = NetMini()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
@@ -38,7 +34,17 @@ def start_training(path):
     for _ in resume(history, EPOCHS, path):
         trained = utils.train(model, "cpu", loader, optimizer, utils.F.nll_loss, scheduler)
         history.add(trained, utils.test(model, "cpu", loader, utils.F.nll_loss))
-    os._exit(0)
+
+
+def start_training(path):
+    """Train in a process of its own, which needs no time to import and prints nothing."""
+    process = os.fork()
+    if process:
+        return process
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        train(path)
+        os._exit(0)
 
 
 start = time.time()

@@ -24,12 +24,26 @@ export async function load(name, folder) {
     describe(name, folder),
     fetchFile(`${name}.bin`, folder).then((answer) => answer.arrayBuffer()),
   ]);
+  await checkWeights(name, description, weights);
   return assemble(description, new Float32Array(weights));
 }
 
 /** Fetches the table of a network, without its weights. */
 export async function describe(name, folder) {
   return (await fetchFile(`${name}.json`, folder)).json();
+}
+
+/** Refuses weights that arrived damaged, and anything else that a host may send in their place. */
+async function checkWeights(name, { sha256, layers }, weights) {
+  const isWhole = weights.byteLength === 4 * layers[0].offset; // the image comes after them
+  const canHash = crypto.subtle !== undefined; // on https, and on the visitor's own machine
+  if (!isWhole || (canHash && (await hashOf(weights)) !== sha256))
+    throw new Error(`${name}.bin does not hold the weights of ${name}`);
+}
+
+async function hashOf(buffer) {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", buffer));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export async function fetchFile(name, folder) {

@@ -11,6 +11,7 @@ import {
   floatsOf,
   greyPixels,
   guardKeys,
+  ifCanDraw,
   range,
   useUp,
 } from "../look.js";
@@ -355,4 +356,4 @@ function render({ model, el }) {
   return () => lens.close();
 }
 
-export default { render };
+export default { render: ifCanDraw(render) };
