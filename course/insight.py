@@ -14,14 +14,12 @@ from matplotlib.patches import Rectangle
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from utils import Normalize, plot_epochs, show_figure
+from utils import Normalize, plot_epochs, show_figure, to_grey
 
 __all__ = [
     "show_answer", "plot_gaps", "receptive_fields", "print_receptive_fields",
     "plot_receptive_fields", "plot_filters", "plot_feature_maps", "heat_map", "plot_heat_maps",
 ]  # fmt: skip
-
-IMAGE_SIZE = 28
 
 
 def evaluation_copy(model):
@@ -30,16 +28,16 @@ def evaluation_copy(model):
 
 
 def as_batch(image):
-    """A digit of any shape as a batch of one, on the CPU; raw pixels are normalised."""
+    """An image as a batch of one, on the CPU; raw grey pixels are normalised as MNIST's."""
     height, width = image.shape[-2:]
-    images = image.reshape(1, height, width).cpu()
+    images = image.reshape(1, -1, height, width).cpu()
     if images.dtype == torch.uint8:
-        return Normalize()(images)
-    return images.unsqueeze(1)
+        return Normalize()(images.squeeze(1))
+    return images
 
 
 def draw_digit(ax, image):
-    ax.imshow(image.squeeze().cpu().numpy(), cmap="gray")
+    ax.imshow(to_grey(image), cmap="gray")
     ax.axis("off")
 
 
@@ -47,7 +45,7 @@ def draw_digit(ax, image):
 
 
 def show_answer(model, image, title=""):
-    """Draw a digit beside the ten probabilities of the network's answer."""
+    """Draw an image beside the probabilities of the network's answer, one for each class."""
     with torch.no_grad():
         probabilities = evaluation_copy(model)(as_batch(image)).softmax(dim=1)[0]
     answer = int(probabilities.argmax())
@@ -56,7 +54,7 @@ def show_answer(model, image, title=""):
     left.set_title(title)
     bars = right.bar(range(len(probabilities)), probabilities.tolist(), color="tab:blue")
     bars[answer].set_facecolor("tab:orange")
-    right.set(xticks=range(10), ylim=(0, 1), ylabel="probability")
+    right.set(xticks=range(len(probabilities)), ylim=(0, 1), ylabel="probability")
     right.set_title(f"answer: {answer} ({probabilities[answer]:.0%})")
     show_figure(figure)
 
@@ -161,9 +159,9 @@ def find_tensors(value):
     return tensors
 
 
-def receptive_fields(model):
+def receptive_fields(model, input_size=(1, 28, 28)):
     """A `Layer` for each layer of the network, in the order in which they run."""
-    image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+    image = torch.zeros(1, *input_size)
     layers = []
     for call in trace_calls(evaluation_copy(model), image):
         if call.layer is not None and call.function in ARGUMENTS:
@@ -173,10 +171,13 @@ def receptive_fields(model):
 
 def trace_calls(network, image):
     """The calls of a forward pass, in order, each with its layer."""
+    height, width = image.shape[-2:]
+    if height != width:
+        raise ValueError(f"receptive fields need square images, not those of {height}×{width}")
     with torch.no_grad(), CallRecorder() as recorder:
         network(image)
     names = {id(weight): name.rpartition(".")[0] for name, weight in network.named_parameters()}
-    pixels = Layer("image", IMAGE_SIZE, 1, 1, padding=0, jump=1, field=1, start=0, parameters=0)
+    pixels = Layer("image", width, 1, 1, padding=0, jump=1, field=1, start=0, parameters=0)
     layers = {id(image): pixels}  # the layer of each tensor that depends on the image
     pools = 0
     for call in recorder.calls:
@@ -248,9 +249,9 @@ def one_number(value):
     return value[0] if isinstance(value, (tuple, list)) else value
 
 
-def print_receptive_fields(model):
+def print_receptive_fields(model, input_size=(1, 28, 28)):
     """Print the table of `receptive_fields`."""
-    layers = receptive_fields(model)
+    layers = receptive_fields(model, input_size)
     print("layer             output kernel stride jump   field parameters")
     for layer in layers:
         size = f"{layer.size}×{layer.size}"
@@ -264,7 +265,7 @@ def print_receptive_fields(model):
     total = sum(weight.numel() for weight in model.parameters())
     print(f"{total:,} parameters")
     widest = max((layer.field for layer in layers), default=0)
-    if widest > IMAGE_SIZE:
+    if widest > input_size[-1]:
         print(
             f"A field of {widest}×{widest} pixels is larger than the image: "
             "it reaches beyond the edges, into the padding."
@@ -274,7 +275,7 @@ def print_receptive_fields(model):
 def plot_receptive_fields(model, image, save=None):
     """Draw the receptive field of the middle cell on a digit: a picture for each size of field."""
     growing = []
-    for layer in receptive_fields(model):
+    for layer in receptive_fields(model, as_batch(image).shape[1:]):
         if not growing or layer.field > growing[-1].field:
             growing.append(layer)
     size = (1.9 * len(growing), 2.4)
@@ -310,6 +311,11 @@ def find_convolutions(model):
 def plot_filters(model, save=None):
     """Draw the filters of the first convolution: positive weights red, negative weights blue."""
     name, layer = next(iter(find_convolutions(model).items()))
+    if layer.in_channels != 1:
+        raise ValueError(
+            f"only the filters of networks for grey images can be drawn: each filter of {name} "
+            f"has {layer.in_channels} kernels"
+        )
     filters = layer.weight.detach().cpu()[:, 0]
     columns = 8
     rows = math.ceil(len(filters) / columns)
@@ -371,14 +377,15 @@ def heat_map(model, image, digit):
     # In 64 bits: if the network is very confident, the gradients are too small for 32 bits.
     network = evaluation_copy(model).double().requires_grad_()
     with torch.enable_grad():
-        scores, outputs = run_with_maps(network, as_batch(image).double())
+        images = as_batch(image).double()
+        scores, outputs = run_with_maps(network, images)
         name = last_wide_convolution(network, outputs)
         gradients = torch.autograd.grad(scores[0, digit], outputs[name])[0]
     maps = outputs[name].detach().relu()
     weights = gradients.mean(dim=(2, 3), keepdim=True)
     evidence = (weights * maps).sum(dim=1, keepdim=True).relu()
-    layer = next(layer for layer in receptive_fields(model) if layer.name == name)
-    heat = place_on_image(evidence, layer, image.shape[-1])
+    layers = {layer.name: layer for layer in receptive_fields(model, images.shape[1:])}
+    heat = place_on_image(evidence, layers[name], image.shape[-1])
     return (heat / heat.max().clamp_min(1e-300)).float()
 
 

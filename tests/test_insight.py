@@ -246,6 +246,64 @@ def test_networks_that_have_no_filters_or_no_heat_map_are_refused():
         insight.plot_filters(linear)
 
 
+# --- Other images and other classes --------------------------------------------------------------
+
+
+class Colours(nn.Module):
+    """Two unpadded convolutions for colour images of 32×32 pixels, and 26 classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.conv2 = nn.Conv2d(4, 5, 3, stride=2)
+        self.fc = nn.Linear(5 * 14 * 14, 26)
+
+    def forward(self, x):
+        x = self.conv2(self.conv1(x).relu()).relu()
+        return self.fc(x.flatten(1)).log_softmax(dim=1)
+
+
+COLOURS = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+def test_fields_are_those_of_the_image(figures, capsys):
+    """Number 7 of conv2's 14 cells: it sees 5 pixels from 14 on, in 32 as in 28."""
+    insight.plot_receptive_fields(Colours(), COLOURS)
+    axes = figures[0].axes
+    assert axes[1].patches[0].get_bbox().bounds == (13.5, 13.5, 5, 5)
+    assert axes[2].patches[0].get_bbox().bounds == (-0.5, -0.5, 31, 31)
+    torch.testing.assert_close(shown(axes[0]), COLOURS.mean(dim=0))
+    insight.print_receptive_fields(Colours(), input_size=(3, 32, 32))
+    assert "conv2              14×14" in capsys.readouterr().out
+
+
+def test_a_heat_map_of_a_large_colour_image_is_where_the_evidence_is():
+    model = Colours()
+    for weight in model.parameters():
+        nn.init.constant_(weight, 0.1 if weight.dim() > 1 else 0)
+    model.fc.weight.data[3] = 0.2
+    image = torch.zeros(3, 32, 32)
+    image[:, 22:26, 8:12] = 1
+    heat = insight.heat_map(model, image, 3)
+    assert heat.shape == (32, 32)
+    row, column = divmod(int(heat.argmax()), 32)
+    assert abs(row - 23.5) <= 2 and abs(column - 9.5) <= 2
+
+
+def test_an_answer_has_as_many_bars_as_the_network_has_classes(figures):
+    insight.show_answer(Colours(), COLOURS)
+    assert list(figures[0].axes[1].get_xticks()) == list(range(26))
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match="grey images.*: each filter of conv1 has 3 kernels"):
+        insight.plot_filters(Colours())
+    with pytest.raises(ValueError, match="need square images, not those of 28×30"):
+        insight.receptive_fields(nn.Conv2d(1, 1, 3), (1, 28, 30))
+    with pytest.raises(ValueError, match=r"expected uint8 \[N, rows, columns\], got torch.uint8"):
+        insight.show_answer(Colours(), COLOURS.byte())
+
+
 # --- Pictures ------------------------------------------------------------------------------------
 
 

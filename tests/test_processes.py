@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from helpers import HERE, torchrun
+from helpers import HERE, PATIENCE, torchrun
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -17,7 +17,7 @@ from course import processes
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without gloo")
 def test_two_processes_compute_what_one_does(tmp_path):
     done = torchrun(str(HERE / "tests" / "programs" / "together.py"), str(tmp_path))
-    output, errors = done.communicate(timeout=300)
+    output, errors = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, errors
     for rank in (0, 1):
         result = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -9,18 +9,19 @@ import sys
 import urllib.parse
 
 import pytest
-from helpers import ROOT
+from helpers import LESSONS, ROOT
 
 from tools import publish
 
-LINKS = {"README.md": 6, "S5.ipynb": 5, "S6.ipynb": 5}
-# What stands before owner/name in badges, first cells, and commands that clone.
+LINKS = {"README.md": 6, "CITATION.cff": 1} | {f"{lesson}.ipynb": 5 for lesson in LESSONS}
+# What stands before owner/name in badges, first cells, commands that clone, and the citation.
 BEFORE = [
     r"colab\.research\.google\.com/github/",
     r"kaggle\.com/kernels/welcome\?src=https://github\.com/",
     r"codespaces\.new/",
     r"lightning\.ai/new\?repo_url=https://github\.com/",
     r"git clone (?:--depth 1 )?https://github\.com/",
+    r"repository-code: https://github\.com/",
 ]
 
 
@@ -42,7 +43,7 @@ def check_links(folder, repository):
     for place, count in LINKS.items():
         text = urllib.parse.unquote((folder / place).read_text(encoding="utf-8"))
         found = re.findall(rf"(?:{'|'.join(BEFORE)})([\w.-]+/[\w.-]+)", text)
-        sites = re.findall(r"https://[\w-]+\.github\.io/(?:[\w.-]+/)?", text)
+        sites = re.findall(r"https://[\w.-]+\.github\.io/(?:[\w.-]+/)?", text)
         assert found == [repository] * (count - len(sites))
         assert sites == [f"https://{owner}.github.io/{path}"] * len(sites)
 
@@ -57,11 +58,12 @@ def test_all_places_follow_again_and_again(course, line_end):
         path.write_bytes(path.read_bytes().replace(b"\n", line_end))
     before = content(course)
     old = publish.current(course)
-    for new in ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io", old]:
-        assert publish.publish(new, course) == LINKS
+    news = ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io"]
+    for new in [*news, publish.PLACEHOLDER, "a/b", old]:
+        assert publish.move(new, course) == LINKS
         assert publish.current(course) == new
         check_links(course, new)
-        for lesson in ["S5.ipynb", "S6.ipynb"]:
+        for lesson in [f"{lesson}.ipynb" for lesson in LESSONS]:
             json.loads((course / lesson).read_text(encoding="utf-8"))
     assert content(course) == before, "nothing else has changed"
 
@@ -92,6 +94,7 @@ def test_links_to_other_repositories_stay(course):
 
 
 WRONG = ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
+WRONG += [publish.PLACEHOLDER]
 WRONG += ["a/.", "a/..", "a/b.git", "a/b.x.git", f"{'a' * 40}/b", f"{'a-' * 20}a/b"]
 WRONG += [f"a/{'b' * 101}"]
 
@@ -137,7 +140,7 @@ def test_the_command_says_what_it_changed(monkeypatch, capsys):
     publish.main()
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "README.md: 6 links now lead to https://github.com/a/b"
-    assert len(said) == 4
+    assert len(said) == len(LINKS) + 1
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")

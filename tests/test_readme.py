@@ -340,6 +340,7 @@ OF_OTHERS = {  # of Python and PyTorch, where something is missing that is here
     "cannot import name 'install_missing'",
     "CUDA out of memory",
     "expected scalar type Float but found Double",
+    "Intel oneMKL FATAL ERROR",
     "No module named 'utils'",
     "'course'",
     "not currently implemented for the MPS device",

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from helpers import PATIENCE
 
 from course.spreadsheet import write_spreadsheet
 
@@ -204,7 +205,7 @@ def test_libreoffice_computes_the_same(path, tmp_path):
             target.writestr(name, content)
     profile = f"-env:UserInstallation=file://{tmp_path}/profile"
     command = ["soffice", profile, "--headless", "--convert-to", "csv", "--outdir", tmp_path, bare]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     with open(tmp_path / "bare.csv", errors="replace", newline="") as file:
         rows = list(csv.reader(file))
     (top,) = [number for number, row in enumerate(rows) if row[:2] == ["step", "w1"]]

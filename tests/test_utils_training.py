@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, Linear, run_python, same, sgd, uneven_loader
+from helpers import HERE, PATIENCE, Linear, run_python, same, sgd, uneven_loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
@@ -304,7 +304,7 @@ def test_two_trainings_at_once_do_not_disturb_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     assert len(together) == 2
     for result in together:
         for name, value in alone[0].items():
@@ -743,10 +743,11 @@ def test_softmax_applied_twice_is_said_once(recwarn):
     torch.testing.assert_close(probabilities, model(images).detach())
 
 
-@pytest.mark.parametrize("scores", [torch.eye(4, 10), torch.rand(4, 10), -torch.rand(4, 10)])
+@pytest.mark.parametrize("scores", [torch.eye(4, 10) - 0.1, torch.rand(4, 10), -torch.rand(4, 10)])
 def test_other_outputs_are_not_taken_for_probabilities(scores):
     assert not utils.are_probabilities(scores)
     assert utils.are_probabilities(scores.softmax(dim=1))
+    assert utils.are_probabilities((1e3 * scores).softmax(dim=1)), "some are 0 if it is sure"
 
 
 @pytest.mark.parametrize(

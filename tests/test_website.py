@@ -3,16 +3,18 @@
 What a visitor's browser does with it is tested in tests/browser/test_site.py.
 """
 
+import hashlib
 import json
 import math
 import re
+import sys
 
 import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import ROOT, code_cells, each_lesson, read, same
+from helpers import LESSONS, ROOT, code_cells, each_lesson, read, same
 from torch import nn
 
 import model
@@ -21,11 +23,13 @@ from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from model import NetGAP, NetMini
+from tools import publish
 from website import build
 from website.drawing import draw_blocks
 from website.networks import describe, export
+from website.quiz import read_quiz
 
-REPOSITORY = "https://github.com/OWNER/mnist-course"
+REPOSITORY = "https://github.com/some-one/mnist-course"
 
 
 def read_json(*path):
@@ -61,6 +65,7 @@ def test_all_weights_are_exported(name, tmp_path):
     expected = [state[key].flatten() for key in state if "num_batches" not in key]
     assert np.array_equal(np.sort(weights), torch.cat(expected).sort().values)
     table = read_json(tmp_path / f"{name}.json")
+    assert table["sha256"] == hashlib.sha256(weights.tobytes()).hexdigest()
     results = sum(math.prod(layer["shape"]) for layer in table["layers"])
     assert table["size"] == len(weights) + results, "results come after the weights"
     assert table["layers"][-1]["shape"] == [1, 1, 10]
@@ -161,8 +166,12 @@ def test_a_network_is_drawn_in_proportion():
     [
         ("GLOSSARY.md#relu", "glossary.md#relu"),
         ("S6.ipynb", "S6.ipynb"),
+        ("S6.ipynb#Draw-your-own-digit", "S6.ipynb#draw-your-own-digit"),
         ("benchmarks/README.md#speed", "benchmarks.md#speed"),
         ("#Draw-your-own-digit", "#draw-your-own-digit"),
+        ("docs/teaching.md", "teaching.md"),
+        ("docs/quiz.md#lesson-5", "quiz5.md"),
+        ("docs/quiz.md", f"{REPOSITORY}/blob/main/docs/quiz.md"),
         ("Test_Images/lens.png", "Test_Images/lens.png"),
         ("website/badges/colab.svg", "website/badges/colab.svg"),
         ("solutions/S5.ipynb", f"{REPOSITORY}/blob/main/solutions/S5.ipynb"),
@@ -172,13 +181,13 @@ def test_a_network_is_drawn_in_proportion():
     ],
 )
 def test_links_lead_to_the_website_or_to_the_repository(monkeypatch, link, target):
-    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    monkeypatch.setattr(build, "current", lambda: "some-one/mnist-course")
     text = build.relink(f"see [this]({link}) and [that]({link}).", "S5.ipynb")
     assert text == f"see [this]({target}) and [that]({target})."
 
 
 def test_links_of_a_page_in_a_folder(monkeypatch):
-    monkeypatch.setattr(build, "current", lambda: "OWNER/mnist-course")
+    monkeypatch.setattr(build, "current", lambda: "some-one/mnist-course")
     text = build.relink("[recipes](../train.py), [results](results)", "benchmarks/README.md")
     results = f"{REPOSITORY}/tree/main/benchmarks/results"
     assert text == f"[recipes]({REPOSITORY}/blob/main/train.py), [results]({results})"
@@ -205,6 +214,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "mine.txt").exists()
 
 
+def test_visitors_get_no_links_to_the_placeholder(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "current", lambda: publish.PLACEHOLDER)
+    monkeypatch.setattr(sys, "argv", ["build", str(tmp_path / "copy"), "--deploy"])
+    with pytest.raises(SystemExit, match="which nobody can have: run `make publish"):
+        build.main()
+    assert not (tmp_path / "copy").exists()
+
+
 def test_the_widgets_scripts_styles_and_values_are_copied(copy):
     static = copy / "_static"
     styles = (static / "widgets.css").read_text(encoding="utf-8")
@@ -227,7 +244,7 @@ BUTTON = r"(?:<button>(.*?)</button>)?</div>"
 def test_a_widget_gets_its_picture_and_network_and_a_large_one_waits(copy):
     """Only `Net`, of 2.4 MB, is not loaded before a visitor asks for it."""
     found = []
-    for lesson in ["S5", "S6"]:
+    for lesson in LESSONS:
         for cell in code_cells(nbformat.read(copy / f"{lesson}.ipynb", as_version=4)):
             for output in cell.outputs:
                 html = output.get("data", {}).get("text/html", "")
@@ -300,7 +317,7 @@ def test_a_page_has_one_title_and_its_sections_keep_their_ranks(copy, lesson):
         "S5": {"2. The data": 2, "Softmax": 3},
         "S6": {"Setup": 2, "Touch it": 3, "Exercises": 3},
     }
-    assert ranks | expected[lesson] == ranks
+    assert ranks | expected.get(lesson, {}) == ranks
 
 
 def test_pages_keep_their_anchors_and_show_the_results(copy):
@@ -311,9 +328,19 @@ def test_pages_keep_their_anchors_and_show_the_results(copy):
     assert all(line in before and line not in after for line in report.accuracy_table()[2:])
 
 
+@pytest.mark.parametrize("lesson", [5, 6])
+def test_the_quiz_of_a_lesson_is_a_page(copy, lesson):
+    lines = (copy / f"quiz{lesson}.md").read_text(encoding="utf-8").splitlines()
+    quiz = read_quiz((ROOT / "docs" / "quiz.md").read_text(encoding="utf-8"))
+    asked = [f"### {each.number}. {each.text}" for each in quiz if each.lesson == lesson]
+    assert lines[0] == f"# Quiz for lesson {lesson}"
+    assert [line for line in lines if line.startswith("### ")] == asked != []
+
+
 def test_the_landing_page_shows_measured_figures(copy):
     text = (copy / "index.md").read_text(encoding="utf-8")
     assert "{{" not in text
+    assert "\nLesson 5 <S5>\nLesson 6 <S6>\n" in text
     assert text.count("<svg ") == 3
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     figures = re.findall(r"<br>([\d,]+) parameters<br>([\d.]+ ± [\d.]+ %)", text)

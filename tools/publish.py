@@ -3,18 +3,22 @@
     make publish REPO=owner/name
 
 pyproject.toml says where the repository lives; this brings all other places in line with it. Run it
-again whenever the repository moves.
+again whenever the repository moves. On GitHub, the workflow "links" runs it after a push.
 """
 
 import re
 import sys
 from pathlib import Path
 
+from course import LESSONS
 from course.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ["README.md", "S5.ipynb", "S6.ipynb"]
+PLACES = ["README.md", "CITATION.cff", *(f"{lesson}.ipynb" for lesson in LESSONS)]
 SETTING = re.compile(r'^repository = "([^"]+)"(?=\r?$)', re.MULTILINE)  # Windows files have \r
+# Where a copy without a home seems to live. No account can have a dot in its name, so nobody can
+# put a repository there, whose code would then run on the computers of those who follow the links.
+PLACEHOLDER = "your.account/mnist-course"
 OWNER = re.compile(r"(?=.{1,39}$)[A-Za-z0-9](-?[A-Za-z0-9])*")
 NAME = re.compile(r"(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 
@@ -55,6 +59,11 @@ def publish(new, folder=ROOT):
     """Put `new` in all places; return how many there were, by file."""
     if not is_repository(new):
         raise ValueError(f"{new!r} is not a repository on GitHub: write owner/name")
+    return move(new, folder)
+
+
+def move(new, folder=ROOT):
+    """The same for any name, the placeholder's too."""
     old = current(folder)
     counts = {}
     for name in PLACES:

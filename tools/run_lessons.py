@@ -30,6 +30,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from course import LESSONS
 from course.files import write_text
 
 try:
@@ -38,8 +39,6 @@ except ValueError as error:  # DEVICE names a device that this machine lacks
     sys.exit(str(error))
 
 ROOT = Path(__file__).resolve().parent.parent
-# How long each takes with MNIST and all epochs, on two CPU cores with bfloat16.
-MINUTES = {"S5": 12, "S6": 10}
 # One more cell, neither shown nor kept, hands over what the notebook has collected.
 HAND_OVER = """\
 import json
@@ -148,6 +147,10 @@ def execute(client):
     except (AssertionError, KeyboardInterrupt):  # nbclient, after a signal has stopped the kernel
         return "\n\nStopped."
     except DeadKernelError:
+        if hasattr(
+            client, "_async_cleanup_kernel_future"
+        ):  # a signal made nbclient stop the kernel
+            return "\n\nStopped."
         return "The process that ran the notebook has died, perhaps for lack of memory."
     return ""
 
@@ -254,7 +257,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*MINUTES, *(f"solutions/{lesson}" for lesson in MINUTES)]
+    names = [*LESSONS, *(f"solutions/{lesson}" for lesson in LESSONS)]
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help=", ".join(names))
     parser.add_argument(
         "--in-place", action="store_true", help="update the notebooks and their pictures"
@@ -273,7 +276,7 @@ def parse_arguments():
             parser.error(f"there is no lesson {lesson}: choose from {', '.join(names)}")
     if args.cells and len(args.lessons) != 1:
         parser.error("--cells needs the one notebook that they are in: S5 --cells s5-36")
-    args.lessons = args.lessons or list(MINUTES)
+    args.lessons = args.lessons or list(LESSONS)
     return args
 
 
@@ -285,6 +288,11 @@ def check_settings(args):
         sys.exit(str(error))
     if args.in_place:
         check_full_run()
+    if os.pathsep in str(ROOT):
+        sys.exit(
+            f"the notebooks would not find the course in {ROOT}: Python splits its search path at "
+            f"{os.pathsep!r}. Rename that folder"
+        )
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.folder).close()
@@ -314,7 +322,7 @@ def set_environment():
 
 def how_long(lessons):
     """What to expect of whole lessons, in one sentence."""
-    minutes = sum(MINUTES[lesson] for lesson in lessons)
+    minutes = sum(LESSONS[lesson] for lesson in lessons)
     verb = "take" if len(lessons) > 1 else "takes"
     return (
         f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that "
@@ -348,7 +356,7 @@ def main():
         return
     check_settings(args)
     set_environment()
-    if not args.cells and set(args.lessons) <= set(MINUTES):
+    if not args.cells and set(args.lessons) <= set(LESSONS):
         print(how_long(args.lessons))
     results = []
     try:

@@ -1,10 +1,12 @@
 """Make the copy of the course that Sphinx turns into the website, and export its networks.
 
     python -m website.build FOLDER
+    python -m website.build FOLDER --deploy    for visitors: the links must lead somewhere
 
 `make site` runs this, and then Sphinx on FOLDER. The lessons themselves are not changed.
 """
 
+import argparse
 import base64
 import json
 import re
@@ -16,21 +18,25 @@ import nbformat
 
 import model
 from benchmarks import report
+from course import LESSONS
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
-from tools.publish import current
+from tools.publish import PLACEHOLDER, current
+from website.digits import export_digits
 from website.drawing import draw_blocks
 from website.networks import export
+from website.quiz import quiz_page, read_quiz
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "website"
 PAGES = {  # of the repository, and what they are called on the website
-    "S5.ipynb": "S5.ipynb",
-    "S6.ipynb": "S6.ipynb",
+    **{f"{lesson}.ipynb": f"{lesson}.ipynb" for lesson in LESSONS},
     "GLOSSARY.md": "glossary.md",
     "benchmarks/README.md": "benchmarks.md",
+    "docs/teaching.md": "teaching.md",
 }
+QUIZ = "docs/quiz.md"  # becomes a page for each lesson
 WIDGETS = {
     "DigitPad": "pad",
     "BackpropBench": "bench",
@@ -48,9 +54,16 @@ HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks fo
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("name the folder to write to: python -m website.build FOLDER")
-    build(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write the copy")
+    parser.add_argument("--deploy", action="store_true", help="refuse links to the placeholder")
+    args = parser.parse_args()
+    if args.deploy and current() == PLACEHOLDER:
+        sys.exit(
+            f"The links lead to {PLACEHOLDER}, which nobody can have: run `make publish "
+            "REPO=owner/name` first."
+        )
+    build(args.folder)
 
 
 def build(folder):
@@ -62,18 +75,22 @@ def build(folder):
     shutil.copytree(SITE / "static", static)
     for name in ["Test_Images", "website/badges"]:
         shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(SITE / "conf.py", folder)
+    for name in ["conf.py", "kernels.ts"]:
+        shutil.copy(SITE / name, folder)
     copy_widgets(static)
     (static / "stills").mkdir()
     shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
     sizes = export_networks(static / "networks")
+    export_digits(static / "digits.bin.gz")
     (static / "lessons").mkdir()
     for source in PAGES:
         if source.endswith(".ipynb"):
             copy_lesson(source, folder, sizes)
         else:
             copy_page(source, folder)
+    write_quizzes(folder)
     write_landing_page(folder)
+    shutil.copy(SITE / "play.md", folder)
 
 
 def copy_widgets(static):
@@ -143,11 +160,21 @@ def new_link(link, source):
     path = (ROOT / source).parent.joinpath(name).resolve()
     place = path.relative_to(ROOT).as_posix()
     if place in PAGES:
-        return f"{PAGES[place]}{hash_}{anchor}"
+        return f"{PAGES[place]}{hash_}{anchor.lower()}"
+    if place == QUIZ and anchor.startswith("lesson-"):
+        return anchor.replace("lesson-", "quiz") + ".md"
     if place.startswith(("Test_Images/", "website/badges/")):
         return place
     kind = "tree" if path.is_dir() else "blob"
     return f"https://github.com/{current()}/{kind}/main/{place}{hash_}{anchor}"
+
+
+def write_quizzes(folder):
+    """Write the page with the questions of each lesson."""
+    questions = read_quiz(relink((ROOT / QUIZ).read_text(encoding="utf-8"), QUIZ))
+    for lesson in {question.lesson for question in questions}:
+        page = quiz_page([question for question in questions if question.lesson == lesson])
+        (folder / f"quiz{lesson}.md").write_text(page, encoding="utf-8")
 
 
 def copy_lesson(source, folder, sizes):
@@ -224,6 +251,7 @@ def write_landing_page(folder):
     """Fill the landing page with the measured accuracies, and with a drawing of each network."""
     values = {
         "repository": current(),
+        "lessons": "\n".join(f"Lesson {lesson[1:]} <{lesson}>" for lesson in LESSONS),
         "Net-plain.accuracy": mean_accuracy(report.read("accuracy-Net-plain")),
     }
     for name in report.NETWORKS:

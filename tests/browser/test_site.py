@@ -19,15 +19,18 @@ from browsing import (
     served,
     settled_answer,
 )
-from helpers import HERE
+from helpers import HERE, LESSONS, each_lesson
 
 import utils
 from course.checkpoints import get_trained
 from course.widgets.pad import recognise
 from model import Net, NetFC, NetGAP, NetMini
+from website.quiz import read_quiz
 
 SITE = HERE / "site"
-PAGES = ["index.html", "S5.html", "S6.html", "glossary.html", "benchmarks.html"]
+PAGES = ["index.html", "quiz5.html", "quiz6.html"]
+PAGES += [f"{lesson}.html" for lesson in LESSONS]
+PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
 each_page = pytest.mark.parametrize("name", PAGES)
 each_page_with_widgets = pytest.mark.parametrize("name", WIDGETS)
@@ -138,7 +141,7 @@ def test_style_sheets_load_only_what_is_there():
             assert link.startswith(("data:", "#")) or place.exists(), f"{link} in {path.name}"
 
 
-@pytest.mark.parametrize("lesson", ["S5", "S6"])
+@each_lesson
 def test_a_lesson_can_be_opened_elsewhere_and_downloaded(lesson):
     links = [urllib.parse.unquote(link) for link in read_page(SITE / f"{lesson}.html").addresses]
     for place in [
@@ -260,6 +263,41 @@ def test_widgets_that_sleep_are_printed_too(visit):
     assert page.locator(".live-lens > img").is_visible()
     assert page.locator(".live-film > img").is_visible()
     assert not page.get_by_role("button", name="Wake").is_visible()
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+VERDICTS = {True: "Right.", False: "Not quite."}
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+@pytest.mark.parametrize("lesson", [5, 6])
+def test_an_answer_says_at_once_whether_it_is_right(visit, lesson, scripts):
+    page = visit(f"quiz{lesson}.html", java_script_enabled=scripts)
+    quiz = read_quiz((HERE / "docs" / "quiz.md").read_text(encoding="utf-8"))
+    questions = [question for question in quiz if question.lesson == lesson]
+    assert page.get_by_role("heading", level=3).count() == len(questions)
+    answers = [answer for question in questions for answer in question.answers]
+    places = page.locator("article details").all()
+    assert len(places) == len(answers)
+    for place, answer in zip(places, answers):
+        verdict = place.get_by_text(VERDICTS[answer.is_right], exact=True)
+        assert not verdict.is_visible()
+        place.locator("summary").click()
+        assert verdict.is_visible()
+
+
+def test_the_quiz_works_by_keyboard(visit):
+    page = visit("quiz5.html")
+    summaries = page.locator("article summary")
+    summaries.nth(0).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.get_by_text("Right.", exact=True).first.is_visible()
+    assert summaries.nth(1).evaluate("summary => summary === document.activeElement")
+    page.keyboard.press("Space")
+    assert not page.get_by_text("Right.", exact=True).first.is_visible()
+    page.screenshot(path=PICTURES / "site-quiz.png")
 
 
 # --- The widgets ---------------------------------------------------------------------------------
@@ -388,6 +426,66 @@ def test_a_widget_that_cannot_be_loaded_keeps_its_picture(faulty, missing):
     faulty.goto("index.html")
     faulty.get_by_text("This could not be loaded.").wait_for()
     assert faulty.locator(".live-pad img").is_visible()
+
+
+def of_another_network():
+    return (SITE / "_static" / "networks" / "NetFC.bin").read_bytes()
+
+
+def cut_off():
+    return (SITE / "_static" / "networks" / "NetGAP.bin").read_bytes()[:-400]
+
+
+def flipped():
+    content = bytearray((SITE / "_static" / "networks" / "NetGAP.bin").read_bytes())
+    content[1000] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content", [cut_off, flipped, of_another_network, lambda: b"<title>Sign in</title>"]
+)
+@pytest.mark.parametrize("is_safe", [True, False], ids=["https", "http"])
+def test_other_weights_are_not_taken_for_a_networks(faulty, address, content, is_safe):
+    """Else the pad would read digits with them, and be wrong or unsure of all of them."""
+    if not is_safe:  # where a browser computes no hash; all but the flipped bit is noticed there
+        hide = "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined });"
+        worker = (SITE / "_static" / "worker.js").read_text(encoding="utf-8")
+        faulty.route(
+            "**/worker.js",
+            lambda route: route.fulfill(body=hide + worker, content_type="text/javascript"),
+        )
+    faulty.route("**/networks/NetGAP.bin", lambda route: route.fulfill(body=content()))
+    faulty.goto("index.html")
+    if content is flipped and not is_safe:
+        faulty.locator(".live-pad[data-state=awake]").wait_for()
+        return
+    faulty.get_by_text("This could not be loaded.").wait_for()
+    assert faulty.locator(".live-pad img").is_visible()
+
+
+@each_page
+def test_a_page_runs_its_own_scripts_only(visit, name):
+    """Whatever text a page is made to show: a script in it stays a text."""
+    page = visit(name, expected=["Content Security Policy"])
+    page.evaluate("""() => {
+      const script = document.createElement("script");
+      script.textContent = "isHacked = true";
+      document.body.append(script);
+      document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='isHacked = true'>");
+    }""")
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => globalThis.isHacked") is None
+
+
+@each_page_with_widgets
+def test_opened_as_a_file_a_page_says_what_it_needs(faulty, name):
+    faulty.goto((SITE / name).as_uri())
+    for widget in WIDGETS[name]:
+        place = faulty.locator(f".live-{widget}")
+        place.get_by_text("A browser starts this only from a web server.").wait_for()
+        assert place.locator("img").is_visible() and place.get_by_role("button").count() == 0
+    assert faulty.evaluate("() => document.styleSheets.length") > 2, "it looks as usual"
 
 
 def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):

@@ -1,0 +1,106 @@
+"""The quiz asks about everything that the lessons teach, and becomes a page for each lesson."""
+
+import re
+from collections import Counter
+
+import pytest
+from helpers import ROOT, each_lesson, read
+
+from website.quiz import quiz_page, read_quiz
+
+TEXT = (ROOT / "docs" / "quiz.md").read_text(encoding="utf-8")
+QUESTIONS = read_quiz(TEXT)
+
+
+def objectives(lesson):
+    """What a lesson teaches, as the list at its start says it."""
+    found = re.findall("^- (.+)[;.]$", read(lesson).cells[0].source, re.MULTILINE)
+    return [objective[0].upper() + objective[1:] for objective in found]
+
+
+@each_lesson
+def test_each_objective_is_asked_three_times(lesson):
+    questions = [question for question in QUESTIONS if f"S{question.lesson}" == lesson]
+    asked = Counter(question.objective for question in questions)
+    assert list(asked) == objectives(lesson), "word for word, in the order of the lesson"
+    assert all(count >= 3 for count in asked.values())
+
+
+def test_the_lists_of_objectives_are_found():
+    assert [len(objectives(lesson)) for lesson in ["S5", "S6"]] == [5, 7]
+
+
+def test_the_place_of_the_right_answer_gives_nothing_away():
+    places = Counter()
+    for question in QUESTIONS:
+        places[[answer.is_right for answer in question.answers].index(True)] += 1
+        texts = [answer.text for answer in question.answers]
+        assert len(set(texts)) == len(texts)
+    assert max(places.values()) < len(QUESTIONS) / 2
+
+
+def test_what_a_question_consists_of():
+    first = QUESTIONS[0]
+    assert (first.lesson, first.number) == (5, 1)
+    assert first.text.startswith("The lesson divides MNIST's pixels by 255")
+    assert [answer.is_right for answer in first.answers] == [False, True, False, False]
+    assert first.answers[2].text == "The network learns them during training."
+    assert first.answers[2].reason.startswith("They are computed once from the pixels")
+    assert all("  " not in answer.reason for question in QUESTIONS for answer in question.answers)
+
+
+# --- The form ------------------------------------------------------------------------------------
+
+ANSWERS = """- [ ] One
+  - Because.
+- [x] Two < 3 and `a < b` *now*
+  - Because of this,
+    and that.
+- [ ] Three
+  - Because.
+"""
+SMALL = f"# Quiz\n\n## Lesson 7\n\n### Draw\n\n#### 1. How?\n\n{ANSWERS}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("#### 1.", "#### 2.", "lesson 7, question 2 has the wrong number"),
+        ("[x]", "[ ]", "lesson 7, question 1 needs one right answer"),
+        ("[ ] One", "[x] One", "lesson 7, question 1 needs one right answer"),
+        ("- [ ] Three\n  - Because.\n", "", "lesson 7, question 1 needs at least three answers"),
+        ("  - Because.\n- [x]", "- [x]", "'- \\[ \\] One' is neither an answer nor its reason"),
+        ("- [ ] Three", "- Three", "'- Three' is neither an answer nor its reason"),
+        ("    and that", "and that", "'and that.' is neither an answer nor its reason"),
+    ],
+)
+def test_a_mistake_in_the_form_is_named(old, new, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        read_quiz(SMALL.replace(old, new, 1))
+
+
+def test_numbers_start_over_with_each_lesson():
+    two = SMALL + SMALL.partition("\n\n")[2].replace("Lesson 7", "Lesson 8")
+    assert [(question.lesson, question.number) for question in read_quiz(two)] == [(7, 1), (8, 1)]
+
+
+def test_a_page_opens_each_answer_with_its_reason():
+    page = quiz_page(read_quiz(SMALL))
+    assert page.startswith("# Quiz for lesson 7\n")
+    assert "\n\n## Draw\n\n### 1. How?\n\n<details" in page
+    right = (
+        '<details class="answer answer-right">'
+        "<summary>Two &lt; 3 and <code>a &lt; b</code> <em>now</em></summary>\n\n"
+        "**Right.** Because of this, and that.\n\n"
+        "</details>"
+    )
+    assert page.count(right) == 1
+    assert page.count('<details class="answer answer-wrong"><summary>') == 2
+    assert page.count("**Not quite.** Because.") == 2
+    assert page.count("</details>") == 3
+
+
+def test_an_objective_is_a_heading_once():
+    page = quiz_page([question for question in QUESTIONS if question.lesson == 5])
+    assert re.findall("^## (.+)$", page, re.MULTILINE) == objectives("S5")
+    assert len(re.findall(r"^### \d+\. ", page, re.MULTILINE)) == 18
