@@ -216,9 +216,10 @@ class Playground {
     const isTimed = duration > 0.1;
     if (isTimed) this.speed = (images - (before?.images ?? 0)) / duration;
     const speed = steps > 1 && this.speed ? ` · ${count(this.speed)} images a second` : "";
-    this.status(`Step ${count(steps)} · ${count(images)} images · ${seconds.toFixed(1)} s${speed}`);
-    if (seconds > 10 && this.speed < SLOW && this.settings.net !== "NetMicro")
-      this.notice("This device computes slowly. NetMicro needs the least time.");
+    const isSlow = seconds > 10 && this.speed < SLOW && this.settings.net !== "NetMicro";
+    const hint = isSlow ? ": slow, NetMicro needs the least time" : "";
+    const progress = `Step ${count(steps)} · ${count(images)} images · ${seconds.toFixed(1)} s`;
+    this.status(progress + speed + hint);
   }
   draw() {
     if (!this.news) return;

@@ -8,7 +8,7 @@ import { loadKernels } from "./training.js";
 const FOLDER = new URL(".", import.meta.url);
 const SLICE = 30; // milliseconds of work before orders are let in
 const NEWS = 300; // milliseconds between news
-const SHARE = 10; // measuring takes at most one part in so many of the time
+const SHARE = 4; // measuring takes at most one part in so many of the time
 const FIRST_UNSEEN = 4000;
 
 let kernels;
