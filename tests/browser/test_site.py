@@ -24,11 +24,11 @@ from helpers import HERE, LESSONS, each_lesson
 import utils
 from course.checkpoints import get_trained
 from course.widgets.pad import recognise
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP, NetMicro, NetMini
 from website.quiz import read_quiz
 
 SITE = HERE / "site"
-PAGES = ["index.html", "quiz5.html", "quiz6.html"]
+PAGES = ["index.html", "play.html", "quiz5.html", "quiz6.html"]
 PAGES += [f"{lesson}.html" for lesson in LESSONS]
 PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
 WIDGETS = {"index.html": ["pad"], "S5.html": ["film", "lens"], "S6.html": ["bench", "pad"]}
@@ -546,3 +546,62 @@ def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
     assert best.get_attribute("aria-label") == "digit 7"
     assert float(best.get_attribute("aria-valuenow")) > 90
     page.screenshot(path=PICTURES / "site-film.png")
+
+
+# --- The playground ------------------------------------------------------------------------------
+
+
+def steps(page):
+    """How many steps of training the page has counted."""
+    found = re.match(r"Step ([\d,]+) ", page.locator(".play-status").inner_text())
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def unseen(page):
+    """The accuracy on unseen digits that the page shows, in per cent."""
+    found = re.match(r"[\d.]+", page.locator(".play-unseen").inner_text())
+    return float(found[0]) if found else 0.0
+
+
+def wait_until(page, reached, seconds=60):
+    for _ in range(seconds * 5):
+        if reached():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(page.locator(".play-status").inner_text())
+
+
+def test_a_network_learns_until_it_is_paused_and_starts_over(visit):
+    page = visit("play.html?net=NetMicro")
+    start = page.locator(".play-start")
+    start.click()
+    wait_until(page, lambda: unseen(page) > 50)
+    start.click()
+    page.wait_for_timeout(500)
+    stopped = steps(page)
+    page.wait_for_timeout(500)
+    assert steps(page) == stopped > 10
+    page.locator(".play-over").click()
+    page.locator(".play-step").click()
+    wait_until(page, lambda: steps(page) == 1)
+    assert unseen(page) < 50
+
+
+def test_the_network_that_was_trained_can_be_used_in_python(visit, tmp_path):
+    page = visit("play.html?net=NetMicro")
+    page.locator(".play-step").click()
+    wait_until(page, lambda: steps(page) == 1)
+    with page.expect_download() as download:
+        page.locator(".play-save").click()
+    download.value.save_as(tmp_path / "mine.safetensors")
+    network = utils.load_weights(tmp_path / "mine.safetensors", NetMicro())
+    assert network.block1[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("settings", ["net=Nobody", "rate=-3", "rate=alert(1)", "digits=7e9"])
+def test_a_setting_that_cannot_be_is_refused_in_a_sentence(visit, settings):
+    page = visit(f"play.html?{settings}")
+    notice = page.locator(".play-notice")
+    notice.wait_for()
+    assert settings.split("=")[0] in notice.inner_text()
+    assert page.locator(".play-start").is_enabled()
