@@ -118,7 +118,7 @@ def run_python(*arguments, cwd=HERE, **settings):
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

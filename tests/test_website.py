@@ -282,7 +282,7 @@ def test_outputs_that_are_hidden_in_jupyter_are_folded_on_the_page(copy, lesson)
     for cell in code_cells(nbformat.read(copy / f"{lesson}.ipynb", as_version=4)):
         if "hide-output" in cell.metadata.get("tags", []):
             folded.add(cell.id)
-    assert len(hidden) > 4
+    assert len(hidden) > 4 or lesson not in ["S5", "S6"]
     assert folded == hidden
 
 
