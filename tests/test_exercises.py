@@ -1,8 +1,10 @@
 # ruff: noqa: F403, F405
 """Every check accepts right answers, and tells common mistakes apart."""
 
+import io
 import math
 import statistics
+import sys
 
 import pytest
 import torch
@@ -451,6 +453,19 @@ def test_wrong_answers_get_a_reason(check, capsys):
         line = submit(check, answer, capsys)
         assert line.startswith("✗ ") and reason in line
         assert "?." not in line
+
+
+def test_a_console_that_lacks_the_signs_shows_others(monkeypatch):
+    """As on Windows, where a line with a sign of its own would stop the learner's program."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    check_shift(shift)
+    check_shift(lambda image: 1 / 0)
+    check_shift(lambda image: int("→"))
+    console.seek(0)
+    right, stopped, arrow = console.read().splitlines()
+    assert right == "+ Right!" and stopped.startswith("- your code stopped")
+    assert arrow.endswith("base 10: '?'")
 
 
 def test_every_check_is_tried():

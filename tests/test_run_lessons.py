@@ -107,9 +107,8 @@ def test_a_run_says_how_long_it_takes():
     both = f"about {minutes['S5'] + minutes['S6']} minutes"
     assert run_lessons.how_long(["S5"]).startswith(f"S5 takes about {minutes['S5']} minutes")
     assert run_lessons.how_long(["S5", "S6"]).startswith(f"S5 and S6 take {both}")
-    assert f"`make run` takes {both} for lessons 5 and 6" in (ROOT / "README.md").read_text(
-        encoding="utf-8"
-    )
+    guide = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    assert f"`make run` takes {both} for lessons 5 and 6" in guide
 
 
 # --- One lesson --------------------------------------------------------------------------------
@@ -368,6 +367,9 @@ def test_settings_are_checked_before_anything_runs(run, monkeypatch, tmp_path):
     file.write_text("no folder")
     with pytest.raises(SystemExit, match=r"nothing can be written to .*file \(.*with --out$"):
         run("--out", file)
+    monkeypatch.setattr(run_lessons, "ROOT", tmp_path / f"a{os.pathsep}b")
+    with pytest.raises(SystemExit, match="^the notebooks would not find .*b: Python splits .* Ren"):
+        run("--out", tmp_path)
     monkeypatch.setenv("EPOCHS", "none")
     with pytest.raises(SystemExit, match="^EPOCHS=none is not a number of epochs: use a whole"):
         run()

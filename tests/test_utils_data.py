@@ -354,6 +354,22 @@ def test_augmented_images_stay_images(degrees, shift, zoom, crop, smooth, size):
     assert (pixels > -1e-5).all() and (pixels < 1 + 1e-5).all()
 
 
+def test_what_comes_into_the_picture_is_black():
+    black = torch.zeros(8, 28, 28, dtype=torch.uint8)
+    result = Augment(degrees=45, shift=5, zoom=0.2, smooth=True)(black)
+    torch.testing.assert_close(result, torch.full_like(result, -MEAN / STD))
+
+
+def test_digits_move_in_all_directions():
+    dots = torch.zeros(200, 28, 28, dtype=torch.uint8)
+    dots[:, 14, 14] = 255
+    moved = Augment(degrees=0, shift=5, crop=0, smooth=True)(dots)[:, 0] * STD + MEAN
+    x, y = (moved.sum(dim=dim) @ torch.arange(28.0) for dim in (1, 2))
+    for move in (x - 14, y - 14):
+        assert move.min() < -4 and move.max() > 4
+    assert torch.corrcoef(torch.stack([x, y]))[0, 1].abs() < 0.3, "left and right as up and down"
+
+
 # --- Wrong input --------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -250,10 +251,24 @@ def test_other_files_are_neither_used_nor_replaced(
 
 
 def test_a_file_that_is_missing_is_downloaded(mirrors, small_mnist, raw_folder):
-    mirrors(good(small_mnist[1]))
-    (raw_folder / "t10k-labels-idx1-ubyte").unlink()
+    """It alone: the mirror has no other."""
+    missing = "t10k-labels-idx1-ubyte"
+    mirrors(good({f"{missing}.gz": small_mnist[1][f"{missing}.gz"]}))
+    (raw_folder / missing).unlink()
     assert get_testloader()[0].source == "MNIST"
     assert {path.name: path.read_bytes() for path in raw_folder.iterdir()} == small_mnist[0]
+
+
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path, monkeypatch):
+    """Interrupted before, the download leaves nothing that would be taken for a damaged file."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        utils.write_whole(tmp_path / "a", b"whole")
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("below", ["MNIST", "MNIST/raw"])

@@ -743,10 +743,11 @@ def test_softmax_applied_twice_is_said_once(recwarn):
     torch.testing.assert_close(probabilities, model(images).detach())
 
 
-@pytest.mark.parametrize("scores", [torch.eye(4, 10), torch.rand(4, 10), -torch.rand(4, 10)])
+@pytest.mark.parametrize("scores", [torch.eye(4, 10) - 0.1, torch.rand(4, 10), -torch.rand(4, 10)])
 def test_other_outputs_are_not_taken_for_probabilities(scores):
     assert not utils.are_probabilities(scores)
     assert utils.are_probabilities(scores.softmax(dim=1))
+    assert utils.are_probabilities((1e3 * scores).softmax(dim=1)), "some are 0 if it is sure"
 
 
 @pytest.mark.parametrize(

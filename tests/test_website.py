@@ -3,6 +3,7 @@
 What a visitor's browser does with it is tested in tests/browser/test_site.py.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -64,6 +65,7 @@ def test_all_weights_are_exported(name, tmp_path):
     expected = [state[key].flatten() for key in state if "num_batches" not in key]
     assert np.array_equal(np.sort(weights), torch.cat(expected).sort().values)
     table = read_json(tmp_path / f"{name}.json")
+    assert table["sha256"] == hashlib.sha256(weights.tobytes()).hexdigest()
     results = sum(math.prod(layer["shape"]) for layer in table["layers"])
     assert table["size"] == len(weights) + results, "results come after the weights"
     assert table["layers"][-1]["shape"] == [1, 1, 10]
@@ -164,6 +166,7 @@ def test_a_network_is_drawn_in_proportion():
     [
         ("GLOSSARY.md#relu", "glossary.md#relu"),
         ("S6.ipynb", "S6.ipynb"),
+        ("S6.ipynb#Draw-your-own-digit", "S6.ipynb#draw-your-own-digit"),
         ("benchmarks/README.md#speed", "benchmarks.md#speed"),
         ("#Draw-your-own-digit", "#draw-your-own-digit"),
         ("docs/teaching.md", "teaching.md"),

@@ -288,6 +288,11 @@ def check_settings(args):
         sys.exit(str(error))
     if args.in_place:
         check_full_run()
+    if os.pathsep in str(ROOT):
+        sys.exit(
+            f"the notebooks would not find the course in {ROOT}: Python splits its search path at "
+            f"{os.pathsep!r}. Rename that folder"
+        )
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.folder).close()

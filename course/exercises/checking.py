@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 import sysconfig
 import traceback
 from dataclasses import dataclass, field
@@ -32,15 +33,25 @@ def check(function):
             function(*answers, **named_answers)
         except NotYet as reason:
             hint = str(reason)
-            print(f"✗ {hint}" if hint.endswith("?") else f"✗ {hint}.")
+            say(f"✗ {hint}" if hint.endswith("?") else f"✗ {hint}.")
         except Exception as error:  # the learner's own function may raise anything
             reason = " ".join(str(error).split())  # PyTorch's reasons may have several lines
             place = find_place(error)
-            print(f"✗ your code stopped {place}with {type(error).__name__}: {reason}")
+            say(f"✗ your code stopped {place}with {type(error).__name__}: {reason}")
         else:
-            print("✓ Right!")
+            say("✓ Right!")
 
     return checked
+
+
+def say(line):
+    """Print a line; where the console lacks its signs, such as one with cp1252, print others."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.replace("✓", "+").replace("✗", "-").encode(encoding, "replace").decode(encoding)
+    print(line)
 
 
 def refuse_dots(answers):

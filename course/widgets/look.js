@@ -60,6 +60,25 @@ export function drawPixels(canvas, width, height, rgba) {
   canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
 }
 
+/** Whether the browser lets a page draw and read it back: some block that, to hide its user. */
+function canDraw() {
+  try {
+    const context = document.createElement("canvas").getContext("2d");
+    context.fillRect(0, 0, 1, 1);
+    const [red, , , opacity] = context.getImageData(0, 0, 1, 1).data;
+    return red < 50 && opacity > 200; // black
+  } catch {
+    return false;
+  }
+}
+
+/** A widget's `render` for browsers that let it draw; the others get a sentence. */
+export const ifCanDraw = (render) => (parts) => {
+  if (canDraw()) return render(parts);
+  const reason = "This browser blocks drawings (canvas). Allow them for this page, then reload it.";
+  parts.el.append(element("p", reason));
+};
+
 // --- Ten probability bars, one for each digit ---
 
 const bar = (digit) => `

@@ -116,6 +116,15 @@ def test_only_a_small_drawing_is_thinned(pad_js):
     assert pad_js.evaluate(code, [large, small, dot]) == [[24, 12], [12, 6], [24]]
 
 
+def test_a_drawing_may_have_130000_points(pad_js):
+    """As many as a mouse of 1000 Hz sends in two minutes; a function takes fewer arguments."""
+    code = """pad => {
+      const points = Array.from({ length: 130000 }, (_, n) => [n % 20, n % 30]);
+      return pad.thinned([{ width: 36, points }])[0].width;
+    }"""
+    assert pad_js.evaluate(code) == pytest.approx(0.15 * 29)
+
+
 # --- The pad, with the test in the place of the kernel -------------------------------------------
 
 PAD = ".digit-pad-canvas"

@@ -71,6 +71,23 @@ def test_a_removed_widget_leaves_nothing_behind(shown, name):
     assert shown.evaluate("() => Object.keys(stage.listeners)") == []
 
 
+BLOCKS = {  # as browsers that hide their users, and their extensions, do
+    "no canvas": "HTMLCanvasElement.prototype.getContext = () => null",
+    "no pixels": "CanvasRenderingContext2D.prototype.getImageData = () => { throw Error('no') }",
+    "white pixels": """CanvasRenderingContext2D.prototype.getImageData = (x, y, width, height) =>
+        new ImageData(new Uint8ClampedArray(4 * width * height).fill(255), width, height)""",
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", ["pad", "lens", "film"])  # the bench needs no canvas
+def test_a_browser_that_blocks_drawings_is_named_as_the_cause(page, name, block):
+    page.evaluate(f"() => {{ {BLOCKS[block]} }}")
+    show(page, MAKERS[name]())
+    page.get_by_text("This browser blocks drawings (canvas). Allow them for this page").wait_for()
+    assert page.locator(".course-widget").count() == 0
+
+
 EVIL = "<img src=x onerror=isHacked=true>"
 
 

@@ -4,35 +4,70 @@
 import { connect, forward, normalise, SIDE } from "./layers.js";
 import { range } from "./look.js";
 
+/** Lets a worker's messages in, so that a newer one can end the work on an older one. */
+export function pause() {
+  return new Promise((resume) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resume();
+    };
+    port2.postMessage(null);
+  });
+}
+
 const TINY = 1e-6; // as in course/widgets/pad: breaks ties in rounding
 
 /** Fetches a network: its table of layers, and its buffer with the weights (see layers.js). */
 export async function load(name, folder) {
   const [description, weights] = await Promise.all([
-    fetchFile(`${name}.json`, folder).then((answer) => answer.json()),
+    describe(name, folder),
     fetchFile(`${name}.bin`, folder).then((answer) => answer.arrayBuffer()),
   ]);
+  await checkWeights(name, description, weights);
   return assemble(description, new Float32Array(weights));
 }
 
-async function fetchFile(name, folder) {
+/** Fetches the table of a network, without its weights. */
+export async function describe(name, folder) {
+  return (await fetchFile(`${name}.json`, folder)).json();
+}
+
+/** Refuses weights that arrived damaged, and anything else that a host may send in their place. */
+async function checkWeights(name, { sha256, layers }, weights) {
+  const isWhole = weights.byteLength === 4 * layers[0].offset; // the image comes after them
+  const canHash = crypto.subtle !== undefined; // on https, and on the visitor's own machine
+  if (!isWhole || (canHash && (await hashOf(weights)) !== sha256))
+    throw new Error(`${name}.bin does not hold the weights of ${name}`);
+}
+
+async function hashOf(buffer) {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", buffer));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export async function fetchFile(name, folder) {
   const answer = await fetch(new URL(name, folder));
   if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
   return answer;
 }
 
-/** A network that can answer. In its buffer the weights come first, then the layers' results. */
-export function assemble({ size, layers: table, views }, weights) {
+/**
+ * A network that can answer. In its buffer the weights come first, then the layers' results.
+ * `prepare` makes of a pixel what the network takes.
+ */
+export function assemble({ size, layers: table, views }, weights, prepare = normalise) {
   const buffer = new Float32Array(size);
   buffer.set(weights);
-  return { table, views, buffer, layers: connect(table, buffer) };
+  return { table, views, buffer, prepare, layers: connect(table, buffer) };
 }
 
 /** Sends a normalised picture through a network; returns ten log-probabilities. */
 export const run = (network, picture) => forward(network.layers, picture);
 
 /** The network's ten probabilities for one view of a picture. */
-export const answer = (network, picture, view) => run(network, vary(picture, view)).map(Math.exp);
+export const answer = (network, picture, view) =>
+  run(network, vary(picture, view, network.prepare)).map(Math.exp);
 
 // --- From a drawing to the picture that a network sees, as course/widgets/pad does it ---
 
@@ -108,10 +143,14 @@ function startOf(lines) {
 }
 
 /** A picture turned, shifted and scaled a little, and normalised for the network. */
-export function vary(picture, { angle, shift, scale }) {
+export function vary(
+  picture,
+  { angle, shift, scale },
+  prepare = normalise,
+  view = new Float32Array(SIDE * SIDE),
+) {
   const cos = Math.cos((angle * Math.PI) / 180) / scale;
   const sin = Math.sin((angle * Math.PI) / 180) / scale;
-  const view = new Float32Array(SIDE * SIDE);
   for (let row = 0; row < SIDE; row++)
     for (let column = 0; column < SIDE; column++) {
       // Where in the old picture this pixel comes from, measured from its middle.
@@ -119,7 +158,7 @@ export function vary(picture, { angle, shift, scale }) {
       const v = row + 0.5 - SIDE / 2 - shift[1];
       const x = cos * u - sin * v + SIDE / 2 - 0.5;
       const y = sin * u + cos * v + SIDE / 2 - 0.5;
-      view[row * SIDE + column] = normalise(inkAt(picture, x, y));
+      view[row * SIDE + column] = prepare(inkAt(picture, x, y));
     }
   return view;
 }

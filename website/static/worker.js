@@ -1,25 +1,18 @@
 // Runs the networks outside the page's thread, so that drawing stays smooth.
 
-import { answer, load, prepare, run } from "./engine.js";
-import { SIDE } from "./layers.js";
+import { answer, assemble, describe, load, pause, prepare, run } from "./engine.js";
+import { normalise, SIDE } from "./layers.js";
 
+const FOLDER = new URL("networks/", import.meta.url);
 const SLOW = 5; // milliseconds: if a view takes longer, the first answer is shown before the others
 const networks = new Map();
+const tables = new Map(); // of the networks that are being trained
 let latest = 0; // the number of the newest question about a drawing
 
 /** A network; it is fetched once. */
 function get(name) {
-  if (!networks.has(name)) networks.set(name, load(name, new URL("networks/", import.meta.url)));
+  if (!networks.has(name)) networks.set(name, load(name, FOLDER));
   return networks.get(name);
-}
-
-/** Lets messages in, so that a newer question can end the work on this one. */
-function pause() {
-  return new Promise((resume) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = resume;
-    port2.postMessage(null);
-  });
 }
 
 function addTo(sums, numbers) {
@@ -34,6 +27,13 @@ const TASKS = {
       answer(network, new Uint8Array(SIDE * SIDE), view);
       await pause(); // a question about a drawing need not wait
     }
+    reply({});
+  },
+  /** Takes over a network that is being trained on the page: its latest weights. */
+  async adopt({ network: name, source, weights, isRaw }, reply) {
+    if (!tables.has(source)) tables.set(source, describe(source, FOLDER));
+    const prepare = isRaw ? (pixel) => pixel : normalise;
+    networks.set(name, Promise.resolve(assemble(await tables.get(source), weights, prepare)));
     reply({});
   },
   /** What a network reads in a drawing: the mean of its answers to slightly varied views. */
@@ -57,9 +57,9 @@ const TASKS = {
     reply({ picture, probabilities: sums.map((sum) => sum / network.views.length) });
   },
   /** Everything that the network computes for a picture: what the lens shows. */
-  async trace({ network: name, picture }, reply) {
+  async trace({ network: name, picture, pixels }, reply) {
     const network = await get(name);
-    run(network, picture);
+    run(network, pixels ? Float32Array.from(pixels, network.prepare) : picture);
     reply({ layers: network.table, buffer: network.buffer.slice() });
   },
 };

@@ -53,20 +53,20 @@ class TrainingFilm(DigitWidget):
 
     def record(self, epochs):
         """Go through the epochs; copy the network before the first, and after each of them."""
-        networks = []
+        is_first = True
         try:
             for epoch in epochs:
-                if not networks:
-                    start = self.history.done
-                networks.append(evaluation_copy(self.history.model))  # as it is before this epoch
+                if is_first:
+                    self._networks = []
+                    self.start = self.history.done
+                    is_first = False
+                self._networks.append(evaluation_copy(self.history.model))  # before this epoch
                 yield epoch
         finally:  # also if the training is stopped, or the loop is left with `break`
-            if networks:
-                if self.history.done == start + len(networks):  # the last epoch is in the curves
-                    networks.append(evaluation_copy(self.history.model))
-                self._networks = networks
-                self.start = start
-                self._update_page()
+            is_over = self.history.done == self.start + len(self._networks)
+            if self._networks and is_over:  # the last epoch is in the curves, but not in the film
+                self._networks.append(evaluation_copy(self.history.model))
+            self._update_page()  # also what an interrupt kept from the page before
 
     def _evaluate(self, network):
         """What a frame shows: the first convolution's filters and maps, and the answer."""

@@ -1,7 +1,7 @@
 // The training film, an anywidget: Jupyter calls `render` to fill the element `el`. Python has
 // computed all frames (see __init__.py); here they are only shown, so the film needs no kernel.
 
-import { axisShare, BARS, bytesOf, drawPixels, guardKeys, showBars } from "../look.js";
+import { axisShare, BARS, bytesOf, drawPixels, guardKeys, ifCanDraw, showBars } from "../look.js";
 
 // --- Pure functions: they need no page, so tests can call them ---
 
@@ -165,4 +165,4 @@ function render({ model, el }) {
   return () => film.close();
 }
 
-export default { render };
+export default { render: ifCanDraw(render) };

@@ -11,6 +11,7 @@ import {
   floatsOf,
   greyPixels,
   guardKeys,
+  ifCanDraw,
   range,
   useUp,
 } from "../look.js";
@@ -238,11 +239,14 @@ class Lens {
     this.stopGuarding = guardKeys(this.root);
     this.onChange = () => this.load();
     model.on("change:buffer", this.onChange);
+    this.onPlace = () => this.goTo(model.get("place"));
+    model.on("change:place", this.onPlace); // the website's overview of all maps
     this.load();
   }
   close() {
     this.stopGuarding();
     this.model.off("change:buffer", this.onChange);
+    this.model.off("change:place", this.onPlace);
   }
 
   /** Takes over what Python has noted. */
@@ -258,16 +262,18 @@ class Lens {
 
   // What is chosen
   listenToFields() {
-    this.layerField.onchange = () => {
-      this.layerIndex = Number(this.layerField.value);
-      this.from = null;
-      this.chooseMap(0);
-    };
+    this.layerField.onchange = () => this.goTo([Number(this.layerField.value), 0]);
     this.mapField.onchange = () => this.chooseMap(indexIn(this.mapField));
     this.fromField.onchange = () => {
       this.from = indexIn(this.fromField);
       this.draw();
     };
+  }
+  goTo([layerIndex, map]) {
+    this.layerIndex = layerIndex;
+    this.layerField.value = layerIndex;
+    this.from = null;
+    this.chooseMap(map);
   }
   chooseMap(map) {
     this.map = map;
@@ -350,4 +356,4 @@ function render({ model, el }) {
   return () => lens.close();
 }
 
-export default { render };
+export default { render: ifCanDraw(render) };

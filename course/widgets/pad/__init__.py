@@ -10,10 +10,10 @@ import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from course.insight import evaluation_copy
+from course.photos import find_ink, resize
 from course.widgets.look import Widget
 from utils import MEAN, STD, warp
 
@@ -26,7 +26,7 @@ def prepare(drawing):
     `drawing` holds the ink, from 0 to 255, on a pad of any size. As in MNIST, the digit is scaled
     to fit 20×20 pixels and placed in 28×28 pixels with its centre of mass in the middle. A drawing
     smaller than a fifth of the pad is enlarged less, or a dot would look like a filled zero.
-    A picture whose border is not black is taken for a photo: see `find_ink`.
+    A picture whose border is not black is taken for a photo: see `find_ink` in course/photos.py.
     Doubles, and `TINY`, make sure that the website's engine arrives at the same pixels.
     """
     if has_bright_border(drawing):
@@ -56,26 +56,6 @@ def crop(drawing):
     rows = drawing.any(dim=1).nonzero()
     columns = drawing.any(dim=0).nonzero()
     return drawing[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-
-
-def resize(picture, **size):
-    """Scale a picture [rows, columns] to a `size`, or by a `scale_factor`."""
-    pictures = picture[None, None]
-    return F.interpolate(pictures, **size, mode="bilinear", antialias=True)[0, 0]
-
-
-def find_ink(photo):
-    """Find the ink in a photo of paper, or the chalk on a board: 255 where it is, 0 elsewhere."""
-    grey = resize(photo.float(), scale_factor=min(1, 140 / max(photo.shape)))
-    if grey.median() < 128:
-        grey = 255 - grey  # a board: make it paper
-    # Fill in what is darker than its surroundings and narrower than 35 pixels: the paper is left.
-    dilated = F.max_pool2d(grey[None], 35, stride=1, padding=17)
-    paper = -F.max_pool2d(-dilated, 35, stride=1, padding=17)[0]
-    darkness = paper - grey
-    if darkness.max() < 1:
-        return photo  # all of it is equally bright
-    return 255 * (darkness > darkness.max() / 2).to(torch.uint8)
 
 
 def first_pixel(ink):
