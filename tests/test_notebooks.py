@@ -147,14 +147,14 @@ def test_one_more_lesson_is_a_notebook_and_an_entry(tmp_path):
     write_lesson_7(folder)
     entry = folder / "course" / "__init__.py"
     entry.write_text(entry.read_text().replace('"S6": 10}', '"S6": 10, "S7": 1}'))
-    said = run_python("-m", "tools.publish", "some-one/my-course", cwd=folder, PYTHONPATH="")
-    assert "S7.ipynb: 5 links now lead to https://github.com/some-one/my-course" in said
+    said = run_python("-m", "tools.publish", "some-one/mnist-course", cwd=folder, PYTHONPATH="")
+    assert "S7.ipynb: 5 links now lead to https://github.com/some-one/mnist-course" in said
     run_python("-m", "website.build", "runs/site", cwd=folder, PYTHONPATH="")
     site = folder / "runs" / "site"
-    assert "github/some-one/my-course/blob/main/S7.ipynb" in (site / "S7.ipynb").read_text()
+    assert "github/some-one/mnist-course/blob/main/S7.ipynb" in (site / "S7.ipynb").read_text()
     assert "\nLesson 7 <S7>\n" in (site / "index.md").read_text(encoding="utf-8")
     run_python("-m", "tools.run_lessons", "S7", "--accept", cwd=folder, PYTHONPATH="")
-    names = ["notebooks", "website", "publish", "glossary", "readme", "run_lessons"]
+    names = ["notebooks", "website", "publish", "glossary", "first_cell", "readme", "run_lessons"]
     files = [f"tests/test_{name}.py" for name in names]
     chosen = ["-m", "not slow", "-k", "S7 or all_lessons or lessons_are"]
     said = run_python("-m", "pytest", "-q", *chosen, *files, cwd=folder, PYTHONPATH="")
