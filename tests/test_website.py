@@ -19,6 +19,7 @@ from torch import nn
 
 import model
 from benchmarks import report
+from course import exercises
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
@@ -287,6 +288,25 @@ def test_outputs_that_are_hidden_in_jupyter_are_folded_on_the_page(copy, lesson)
             folded.add(cell.id)
     assert len(hidden) > 4 or lesson not in ["S5", "S6"]
     assert folded == hidden
+
+
+def test_exercises_with_numbers_can_be_answered_on_the_page(copy):
+    """Their cells keep the code, and get a place for the answers instead of an output."""
+    found = []
+    for lesson in ["S5", "S6"]:
+        for cell in code_cells(nbformat.read(copy / f"{lesson}.ipynb", as_version=4)):
+            for output in cell.outputs:
+                html = output.get("data", {}).get("text/html", "")
+                match = re.fullmatch('<div class="answers" data-check="(.*)"></div>', html)
+                if match:
+                    assert f"{match[1]}(" in cell.source
+                    found.append(match[1])
+    assert found == list(exercises.NUMBERS)
+    numbers = read_json(copy / "_static" / "answers.json")
+    assert list(numbers) == found
+    middle = numbers["check_convolution"]["middle"]
+    assert middle["cases"][0] == [exercises.NUMBERS["check_convolution"]["middle"].right, 0, None]
+    assert middle["hint"].startswith("multiply the four numbers")
 
 
 @each_lesson

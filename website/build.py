@@ -15,11 +15,13 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbformat.v4 import new_output
 
 import model
 from benchmarks import report
 from course import LESSONS
 from course.checkpoints import get_trained
+from course.exercises import NUMBERS
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from tools.publish import PLACEHOLDER, current
@@ -82,6 +84,7 @@ def build(folder):
     shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
     sizes = export_networks(static / "networks")
     export_digits(static / "digits.bin.gz")
+    export_numbers(static / "answers.json")
     (static / "lessons").mkdir()
     for source in PAGES:
         if source.endswith(".ipynb"):
@@ -187,6 +190,10 @@ def copy_lesson(source, folder, sizes):
             continue
         if cell.metadata.get("jupyter", {}).get("outputs_hidden"):  # an answer, or a long log
             cell.metadata.setdefault("tags", []).append("hide-output")
+        check = find_check(cell)
+        if check:
+            html = f'<div class="answers" data-check="{check}"></div>'
+            cell.outputs = [new_output("display_data", {"text/html": html})]
         for output in cell.outputs:
             widget = find_widget(output)
             if widget:
@@ -198,6 +205,22 @@ def copy_lesson(source, folder, sizes):
     last_badge = r"(\n\[!\[.*\n)(?!\[!\[)"
     first.source = re.sub(last_badge, rf"\1{download}\n", first.source, count=1)
     nbformat.write(notebook, folder / source)
+
+
+def find_check(cell):
+    """The name of the check that a cell calls, if its answers are numbers; else None."""
+    call = re.search(r"^(check_\w+)\(", cell.source, re.MULTILINE)
+    return call[1] if call and call[1] in NUMBERS else None
+
+
+def export_numbers(path):
+    """Write what the exercises' checks know about numbers, for answers.js."""
+    checks = {}
+    for check, numbers in NUMBERS.items():
+        checks[check] = {
+            name: {"cases": number.cases(), "hint": number.hint} for name, number in numbers.items()
+        }
+    path.write_text(json.dumps(checks))
 
 
 def demote(cells):

@@ -32,7 +32,11 @@ myst_heading_anchors = 4
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["widgets.css", "site.css"]
-html_js_files = [("from_file.js", {"defer": "defer"}), ("host.js", {"type": "module"})]
+html_js_files = [
+    ("from_file.js", {"defer": "defer"}),
+    ("host.js", {"type": "module"}),
+    ("answers.js", {"type": "module"}),
+]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_use_index = False

@@ -89,26 +89,29 @@ class Number:
     hint: str
     mistakes: dict = field(default_factory=dict)
 
-    @property
-    def tolerance(self):
-        return 0 if isinstance(self.right, int) else 5e-3
+    def cases(self):
+        """Answers to expect, as (number, tolerance, hint); the first has no hint: it is right."""
+        is_count = isinstance(self.right, int)
+        tolerance = 0 if is_count else 5e-3
+        cases = [(self.right, tolerance, None)]
+        if not is_count:
+            hint = "the digits are right, but give one or two more"
+            cases += [(number, 1e-6, hint) for number in rounded(self.right)]
+        cases += [(number, tolerance, hint) for number, hint in self.mistakes.items()]
+        return cases
 
     def hint_for(self, answer):
         """What is wrong with an answer; None if it is right."""
-        if math.isclose(answer, self.right, rel_tol=self.tolerance):
-            return None
-        if self.tolerance and is_rounded(answer, self.right):
-            return "the digits are right, but give one or two more"
-        for wrong, hint in self.mistakes.items():
-            if math.isclose(answer, wrong, rel_tol=self.tolerance):
+        for number, tolerance, hint in self.cases():
+            if math.isclose(answer, number, rel_tol=tolerance):
                 return hint
         return self.hint
 
 
-def is_rounded(answer, right):
-    """Whether an answer is the right number with fewer digits."""
-    rounded = [round(right, digits) for digits in range(1, 7)]
-    return answer != 0 and any(math.isclose(answer, number, rel_tol=1e-6) for number in rounded)
+def rounded(number):
+    """The number with fewer and fewer digits, as long as some are left."""
+    shorter = [round(number, digits) for digits in range(6, 0, -1)]
+    return [number for number in shorter if number != 0]
 
 
 def compare_numbers(answers, numbers):

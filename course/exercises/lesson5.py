@@ -28,7 +28,7 @@ OUTPUT_SIZES = {
     "conv1": Number(
         26,
         "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
-        {25: "the first position counts, too: 28 − 3 + 1"},
+        {25: "the first position counts, too"},
     ),
     "pool1": Number(
         12,
@@ -48,10 +48,10 @@ OUTPUT_SIZES = {
         4096,
         "it is the number of maps times the cells in each, after the second pooling",
         {
-            16_384: "the second pooling comes before fc1: it leaves a quarter of the cells",
+            16_384: "the second pooling, before fc1, leaves a quarter of the cells",
             1024: "a map of 4×4 has 16 cells, not 4",
-            16: "these are the cells of one map: how many maps are there?",
-            256: "this is the number of maps: how many cells does each have?",
+            16: "these are the cells of one map, but how many maps are there?",
+            256: "this is the number of maps, but how many cells does each have?",
         },
     ),
 }
@@ -61,7 +61,7 @@ PARAMETERS = {
         51_264,
         "each of its filters has a kernel for every map of conv1, and one bias",
         {
-            18_496: "this is conv2 as it is: with 5×5 kernels, each kernel has 25 weights",
+            18_496: "this is conv2 with 3×3 kernels, but a 5×5 kernel has 25 weights",
             51_200: "each of its filters has one bias, too",
             1664: "each of its filters has a kernel for every map of conv1",
             1600: "each of its filters has a kernel for every map of conv1, and one bias",
@@ -73,7 +73,7 @@ PARAMETERS = {
         409_700,
         "each of its neurons has a weight for every input, and one bias",
         {
-            204_850: "this is fc1 as it is: now it has 100 outputs",
+            204_850: "this is fc1 with 50 outputs, but it should have 100",
             409_600: "each of its neurons has one bias, too",
             413_696: "there is one bias for each neuron, not for each input",
         },
@@ -85,8 +85,8 @@ CONVOLUTION = {
         7,
         "multiply the four numbers of the middle square by the filter's, and add the products",
         {
-            6: "the filter is turned round: in a neural network it stays as it is written",
-            4: "this is the cell in the corner: move the filter one pixel down and to the right",
+            6: "the filter was turned round, but here it stays as it is written",
+            4: "this is the corner, so move the filter one pixel down and to the right",
         },
     ),
     "width": Number(

@@ -12,8 +12,8 @@ from course.exercises.checking import (
     check_network,
     compare_numbers,
     compare_tensors,
-    is_rounded,
     result_of,
+    rounded,
     tensor_from,
 )
 from course.insight import CallRecorder
@@ -30,9 +30,9 @@ GRADIENTS = {
         "change the weight in the first cell of part 1, "
         "then run the cells up to the gradients again",
         {
-            0.0721571: "this is the gradient where w5 is 0.40: "
+            0.0721571: "this is the gradient where w5 is 0.40; "
             "after you change it, run all cells of part 1 again",
-            -0.0738608: "the sign is wrong: the first output is too large, "
+            -0.0738608: "the sign is wrong, because the first output is too large "
             "and a larger w5 makes it larger still",
             -0.0424553: "this is the gradient of w7",
         },
@@ -41,7 +41,7 @@ GRADIENTS = {
         -0.0424553,
         "run the cells again, and follow the path from w7 to the error",
         {
-            0.0424553: "the sign is wrong: the second output is too small, "
+            0.0424553: "the sign is wrong, because the second output is too small "
             "and a larger w7 brings it nearer to its target",
             0.0738608: "this is the gradient of w5",
             0.0721571: "this is the gradient of w5 where w5 is 0.40",
@@ -129,7 +129,7 @@ def check_bias_gradients(function):
     for name, answer, gradient in zip(["h1", "h2", "o1", "o2"], result.tolist(), right):
         if math.isclose(answer, gradient, rel_tol=1e-3):
             continue
-        if is_rounded(answer, gradient):
+        if any(math.isclose(answer, number, rel_tol=1e-6) for number in rounded(gradient)):
             raise NotYet("the first digits are right: do not round the gradients")
         raise NotYet(
             f"the gradient of {name}'s bias is not {answer:.6f}: "
