@@ -25,6 +25,7 @@ from course.exercises import NUMBERS
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from tools.publish import PLACEHOLDER, current
+from tools.publish import website as home_of
 from website.digits import export_digits
 from website.drawing import draw_blocks
 from website.networks import export
@@ -155,6 +156,9 @@ def relink(text, source):
 
 def new_link(link, source):
     """Where a link of the page `source` leads on the website."""
+    home = home_of(current())
+    if link.startswith(home):
+        return link.removeprefix(home)
     if "://" in link:
         return link
     if link.startswith("#"):
