@@ -106,6 +106,13 @@ def test_the_edge_of_a_shadow_is_no_ink():
     assert torch.equal(find_ink(photo), ink_of(photo, 60))
 
 
+def test_ink_in_a_shadow_is_as_dark_as_in_the_light_compared_with_the_paper():
+    photo = square(200, 60)
+    expected = ink_of(photo, 60)
+    photo[50:] = photo[50:] * 0.4
+    assert torch.equal(find_ink(photo), expected)
+
+
 def test_paper_on_a_table_is_no_board():
     """Most of the photo is dark, but the paper is wider than any line of chalk."""
     photo = torch.full((100, 120), 50, dtype=torch.uint8)
@@ -122,17 +129,18 @@ def test_a_shadow_in_a_corner_is_no_ink():
 
 def test_specks_far_from_the_digit_are_left_out_but_not_its_own_parts():
     photo = square(200, 60)
-    photo[85, 100:104] = 60
+    photo[40:60, 40:55] = 60
+    photo[63:75, 46:49] = 60  # a broken line below
+    photo[79:95, 46:49] = 60
     expected = ink_of(photo, 60)
-    expected[85] = 0
-    photo[40:60, 55:58] = 60  # a second stroke
-    expected[40:60, 55:58] = 255
+    photo[85, 100:104] = 60
     assert torch.equal(find_ink(photo), expected)
 
 
 def test_a_digit_that_fills_the_photo_is_found():
     photo = torch.full((100, 120), 200, dtype=torch.uint8)
     photo[:, 50:60] = 60
+    photo[:, 90:93] = 160  # a line on the paper
     assert torch.equal(find_ink(photo), ink_of(photo, 60))
 
 
