@@ -179,7 +179,7 @@ def test_a_network_is_drawn_in_proportion():
         ("solutions", f"{REPOSITORY}/tree/main/solutions"),
         ("model.py#L10", f"{REPOSITORY}/blob/main/model.py#L10"),
         ("https://example.org/A#B", "https://example.org/A#B"),
-        ("https://some-one.github.io/mnist-course/play.html", "play.html"),
+        ("https://some-one.github.io/mnist-course/play.html", "play.md"),
     ],
 )
 def test_links_lead_to_the_website_or_to_the_repository(monkeypatch, link, target):

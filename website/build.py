@@ -157,8 +157,8 @@ def relink(text, source):
 def new_link(link, source):
     """Where a link of the page `source` leads on the website."""
     home = home_of(current())
-    if link.startswith(home):
-        return link.removeprefix(home)
+    if link.startswith(home):  # to a page that only the website has
+        return link.removeprefix(home).replace(".html", ".md")
     if "://" in link:
         return link
     if link.startswith("#"):
