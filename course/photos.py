@@ -67,7 +67,7 @@ def remove_edges(darkness):
         outside = spread(edges * ink, ink)
         if not outside.any():
             return ink
-        darkness = darkness * (1 - outside)
+        darkness = darkness * (1 - dilate(outside, 5))  # with its blurred rim
     return everything  # a digit that fills the photo touches the edges, too
 
 

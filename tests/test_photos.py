@@ -140,6 +140,7 @@ def test_specks_far_from_the_digit_are_left_out_but_not_its_own_parts():
 def test_a_digit_that_fills_the_photo_is_found():
     photo = torch.full((100, 120), 200, dtype=torch.uint8)
     photo[:, 50:60] = 60
+    photo[5:95, 49] = 140  # its blurred rim
     photo[:, 90:93] = 160  # a line on the paper
     assert torch.equal(find_ink(photo), ink_of(photo, 60))
 
