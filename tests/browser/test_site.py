@@ -498,7 +498,7 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
         bench.get_by_label("learning rate").press("Tab")
         bench.get_by_role("button", name="100 steps").click()
         assert f"{float(error.text_content().removeprefix('step 100: E = ')):.4f}" == expected
-        assert expected in page.locator("article").inner_text()
+        assert expected in page.locator("article").text_content()
         bench.get_by_role("button", name="Rewind").click()
 
 
