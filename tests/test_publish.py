@@ -1,6 +1,5 @@
 """tools/publish.py: one place says where the repository lives, and all others follow."""
 
-import json
 import re
 import shutil
 import sys
@@ -58,12 +57,10 @@ def test_all_places_follow_again_and_again(course, line_end):
     before = content(course)
     old = publish.current(course)
     news = ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io"]
-    for new in [*news, publish.PLACEHOLDER, "a/b", old]:
+    for new in [*news, publish.PLACEHOLDER, old]:
         assert publish.move(new, course) == LINKS
         assert publish.current(course) == new
         check_links(course, new)
-        for lesson in [f"{lesson}.ipynb" for lesson in LESSONS]:
-            json.loads((course / lesson).read_text(encoding="utf-8"))
     assert content(course) == before, "nothing else has changed"
 
 
