@@ -2,12 +2,14 @@
 
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import random
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -337,6 +339,34 @@ def test_the_file_is_given_away_only_by_the_last_loop(new, path):
     assert not is_free()
     newer.close()
     assert is_free()
+
+
+def take_turns(path, turns=200):
+    """Own the file again and again; fail if another process owns it at the same time."""
+    sign = path.with_name("owned")
+    while turns:
+        try:
+            with checkpoints.locked(path):
+                sign.touch(exist_ok=False)
+                time.sleep(0.001)
+                sign.unlink()
+            turns -= 1
+        except ValueError:  # another process is writing
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_four_processes_never_own_a_file_together(path):
+    """Notices a lock that is removed as soon as it is free: another process may wait for it."""
+    start = multiprocessing.get_context("fork").Process
+    others = [start(target=take_turns, args=[path]) for _ in range(4)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(timeout=60)
+    assert [other.exitcode for other in others] == [0] * 4
 
 
 # --- Files that are refused ---------------------------------------------------------------------

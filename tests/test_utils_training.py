@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from torchvision import datasets, transforms
 
 import utils
 from benchmarks import conventional
-from model import NetMini
+from model import NetGAP, NetMini
 
 IMAGES = torch.zeros(4, 1, 28, 28)
 LABELS = torch.arange(4)
@@ -212,6 +213,33 @@ def test_tqdm_can_be_switched_off_from_outside():
     program = ROOT / "tests" / "programs" / "one_bar.py"
     assert run_python(program, TQDM_DISABLE="1") == ""
     assert "Batch_id=0" in run_python(program, TQDM_DISABLE="")
+
+
+def test_two_trainings_at_once_do_not_disturb_each_other():
+    """As in two cells of threads: the layout of a network is its own, and so is every mode."""
+
+    def whole_training(loader, results):
+        model = NetGAP(dropout=0)
+        model.load_state_dict(start)
+        optimizer = sgd(model, 0.01)
+        for _ in range(3):
+            utils.train(model, "cpu", loader, optimizer, F.nll_loss)
+            run(loader, model=model)
+        results.append(model.state_dict())
+
+    start = NetGAP(dropout=0).state_dict()
+    loader = uneven_loader()
+    alone, together = [], []
+    whole_training(loader, alone)
+    threads = [threading.Thread(target=whole_training, args=(loader, together)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(together) == 2
+    for result in together:
+        for name, value in alone[0].items():
+            torch.testing.assert_close(result[name], value, rtol=1e-3, atol=1e-4)
 
 
 class Endless(IterableDataset):
