@@ -293,10 +293,19 @@ def test_light_goes_from_left_to_right_and_back(shown, name, direction):
     assert delays == sorted(delays) and len(set(delays)) == 6
 
 
-def test_on_a_phone_the_network_can_be_read_and_scrolled(shown):
-    shown.set_viewport_size({"width": 360, "height": 760})
-    assert fits(shown) and weight(shown, 1).bounding_box()["height"] >= 25
-    scroller = shown.locator(".bench-scroll")
-    scroller.evaluate("place => place.scrollTo(1000, 0)")
-    end = scroller.bounding_box()
-    assert 100 < middle(shown.locator(".bench-error"))[0] < end["x"] + end["width"]
+def test_on_a_phone_all_of_the_network_can_be_read(shown):
+    shown.set_viewport_size({"width": 390, "height": 844})
+    press(shown, "Backward")
+    assert fits(shown)
+    for part in [*shown.locator("[data-node]").all(), shown.locator(ERROR)]:
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert box["y"] + box["height"] <= 844, "outputs and error are in view"
+    scale = shown.locator(".bench-network").bounding_box()["width"] / 360
+    size = "text => parseFloat(getComputedStyle(text).fontSize)"
+    assert scale * shown.locator(".bench-gradient").first.evaluate(size) >= 11
+    boxes = [part.bounding_box() for part in shown.locator(".bench-weight rect").all()]
+    for n, box in enumerate(boxes):
+        for other in boxes[:n]:
+            is_beside = abs(box["x"] - other["x"]) >= box["width"] - 3
+            assert is_beside or abs(box["y"] - other["y"]) >= box["height"], "none covers another"
