@@ -149,11 +149,12 @@ def own_text(node):
 
 
 def terms_of(doctree):
-    """The entries of the glossary: an anchor and a text for each."""
+    """The entries of the glossary: an anchor, the term and its text for each."""
     for item in doctree.findall(nodes.list_item):
         anchors = [anchor for part in item.findall(nodes.inline) for anchor in part["ids"]]
         if anchors:
-            yield anchors[0], " ".join(item.astext().split())
+            term = item.next_node(nodes.strong).astext()
+            yield anchors[0], term, " ".join(item.astext().split())
 
 
 def passages_of(env, name):
@@ -161,8 +162,7 @@ def passages_of(env, name):
     doctree = env.get_doctree(name)
     title = env.titles[name].astext()
     if name == "glossary":
-        for anchor, text in terms_of(doctree):
-            term = anchor.replace("-", " ")
+        for anchor, term, text in terms_of(doctree):
             yield {"page": name, "title": title, "heading": term, "anchor": anchor, "text": text}
         return
     for section in doctree.findall(nodes.section):
@@ -222,7 +222,7 @@ def finish_pages(app, exception):
     # 1.5 MB of icons; the theme has the same ones as a font.
     icons = r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>"
     others = r"<script [^>]*(searchtools|language_data|searchindex)\.js[^>]*></script>"
-    terms = dict(terms_of(app.env.get_doctree("glossary")))
+    terms = {anchor: text for anchor, _, text in terms_of(app.env.get_doctree("glossary"))}
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<img [^>]*>", lambda match: sized(match[0], site), text)
