@@ -237,7 +237,7 @@ def fails_in_two_lines(image):
 RIGHT = {
     check_output_sizes: [SIZES],
     check_parameters: [COUNTS],
-    check_convolution: [{"middle": 7, "width": 3}],
+    check_convolution: [{"middle": 5, "width": 3}],
     check_accuracy: [accuracy, lambda *batch: round(accuracy(*batch), 1)],
     check_shift: [shift],
     check_step: [step],
@@ -279,11 +279,12 @@ WRONG = {
     ],
     check_convolution: [
         ({"middle": ..., "width": 3}, "still open"),
-        ({"middle": 7, "width": 4}, "fits into 4 pixels at fewer places"),
-        ({"middle": 7, "width": 2}, "by one pixel at a time"),
+        ({"middle": 5, "width": 4}, "fits into 4 pixels at fewer places"),
+        ({"middle": 5, "width": 2}, "by one pixel at a time"),
         ({"middle": 6, "width": 3}, "the filter was turned round"),
-        ({"middle": 5, "width": 3}, "add the products"),
-        ({"middle": 7, "width": 3, "height": 3}, "no 'height' here, only middle, width"),
+        ({"middle": 9, "width": 3}, "its product is subtracted"),
+        ({"middle": -5, "width": 3}, "add the products"),
+        ({"middle": 5, "width": 3, "height": 3}, "no 'height' here, only middle, width"),
     ],
     check_accuracy: [
         (lambda p, y: (p.argmax(0) == y).float().mean(), "use dim=1"),
