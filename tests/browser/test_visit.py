@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import answer_of, draw, ink, sees_verdict, served
+from browsing import answer_of, draw, ink, served
 from helpers import HERE
 
 SITE = HERE / "site"
@@ -11,6 +11,10 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 if not (SITE / "index.html").is_file():
     pytest.skip("there is no website yet: run `make site` first", allow_module_level=True)
+
+
+def sees_verdict(page, text):
+    page.locator(".digit-pad-verdict", has_text=text).wait_for()
 
 
 @pytest.fixture(scope="module")
