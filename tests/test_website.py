@@ -224,26 +224,25 @@ def test_the_widgets_scripts_styles_and_values_are_copied(copy):
     assert film == (ROOT / "website" / "film.json").read_bytes()
 
 
-PLACE = r'<div class="live live-(\w+)" data-widget="\1"(?: data-network="(\w+)")?>'
+PLACE = r'<div id="(\w+)" class="live live-\1" data-widget="\1"(?: data-network="(\w+)")?>'
 PICTURE = r'<img src="(_static/stills/\S+\.png)" alt="[^"]{20,}">'
-BUTTON = r"(?:<button>(.*?)</button>)?</div>"
 
 
-def test_a_widget_gets_its_picture_and_network_and_a_large_one_waits(copy):
-    """Only `Net`, of 2.4 MB, is not loaded before a visitor asks for it."""
+def test_a_widget_gets_its_address_picture_and_network(copy):
+    """None starts with `Net`, of 2.4 MB: a visitor may choose it."""
     found = []
     for lesson in LESSONS:
         for _, html in html_in(copy, lesson):
-            match = re.match(PLACE + PICTURE + BUTTON, html)
+            match = re.match(PLACE + PICTURE + "</div>", html)
             if match:
-                widget, network, picture, button = match.groups()
+                widget, network, picture = match.groups()
                 assert (copy / picture).read_bytes().startswith(b"\x89PNG")
-                found.append((lesson, widget, network, button, "On this page" in html))
+                found.append((lesson, widget, network, "On this page" in html))
     assert found == [
-        ("S5", "film", None, None, False),
-        ("S5", "lens", "Net", "Wake it up (2.4 MB)", True),
-        ("S6", "bench", None, None, False),
-        ("S6", "pad", "NetGAP", None, True),
+        ("S5", "film", None, False),
+        ("S5", "lens", "NetGAP", True),
+        ("S6", "bench", None, False),
+        ("S6", "pad", "NetGAP", True),
     ]
 
 
@@ -282,6 +281,13 @@ def test_exercises_with_numbers_can_be_answered_on_the_page(copy):
     middle = numbers["check_convolution"]["middle"]
     assert middle["cases"][0] == [exercises.NUMBERS["check_convolution"]["middle"].right, 0, None]
     assert middle["hint"].startswith("multiply the four numbers")
+
+
+def test_lesson_6_offers_its_spreadsheet(copy):
+    cells = code_cells(nbformat.read(copy / "S6.ipynb", as_version=4))
+    (cell,) = [cell for cell in cells if "write_spreadsheet(" in cell.source]
+    link = re.search('href="([^"]+)" download', cell.outputs[0].data["text/html"])[1]
+    assert (copy / link).read_bytes().startswith(b"PK"), "a zip archive, as Excel writes it"
 
 
 @each_lesson

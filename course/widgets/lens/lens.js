@@ -16,7 +16,17 @@ import {
   useUp,
 } from "../look.js";
 
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const FAR = 1000; // cells: from any place to the edge
+const MOVES = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+  Home: [-FAR, 0],
+  End: [FAR, 0],
+  PageUp: [0, -FAR],
+  PageDown: [0, FAR],
+};
 
 // --- Pure functions: they need no page, so tests can call them ---
 
@@ -109,12 +119,55 @@ function sentenceOnConvolution({ parts, bias, result }, layer, before, from) {
   ];
 }
 
+/** Numbers as bars, from a line in the middle: red to the right if positive, blue to the left. */
+function barChart(rows) {
+  const largest = Math.max(...rows.map(([, number]) => Math.abs(number)), 1e-9);
+  const lines = rows.map(([name, number]) => {
+    const bar = element("div");
+    bar.style.width = `${(50 * Math.abs(number)) / largest}%`;
+    bar.className = number < 0 ? "lens-negative" : "";
+    const track = element("td", bar);
+    return element("tr", element("th", name), track, element("td", show(number)));
+  });
+  const chart = element("table", ...lines);
+  chart.className = "lens-bars";
+  return chart;
+}
+
+/** ReLU as a curve, with a dot where a number is changed: -1 and 1 stand for the ends. */
+function reluPicture(input, result) {
+  const reach = Math.max(Math.abs(input), 1);
+  const x = 60 + (50 * input) / reach;
+  const y = 60 - (50 * result) / reach;
+  const made = element("figure");
+  made.innerHTML = `<svg viewBox="0 0 120 72" width="180" height="108" aria-hidden="true">
+    <line x1="5" x2="115" y1="60" y2="60"/><line x1="60" x2="60" y1="5" y2="68"/>
+    <polyline points="5,60 60,60 110,10"/><circle cx="${x}" cy="${y}" r="4"/></svg>`;
+  made.append(element("figcaption", "what goes in, and what comes out"));
+  return made;
+}
+
+function sentenceOnReLU({ input, result }) {
+  return [
+    element("div", reluPicture(input, result)),
+    "ReLU leaves positive numbers alone and replaces negative ones by 0: ",
+    `${show(input)} becomes `,
+    bold(result),
+    ".",
+  ];
+}
+
 function sentenceOnLinearLayer({ count, strongest, total, bias, result }) {
+  const others = total - strongest.reduce((sum, { product }) => sum + product, 0);
+  const rows = strongest.map(({ n, product }) => [`number ${n + 1}`, product]);
+  const rest = count - strongest.length;
+  const chart = barChart([...rows, [`the other ${rest}`, others], ["bias", bias]]);
   const products = strongest.map(
     ({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`,
   );
   const sum = `All together ${show(total)}, with the bias ${show(total)} ${plus(bias)} = `;
   return [
+    chart,
     `A weighted sum of all ${count} numbers of the layer before. ` +
       `The strongest products: ${products.join("; ")}.`,
     element("p", sum, bold(result), "."),
@@ -129,12 +182,7 @@ const SENTENCES = {
     ". Choose a layer to see what the network makes of it.",
   ],
   convolution: sentenceOnConvolution,
-  ReLU: ({ input, result }) => [
-    "ReLU leaves positive numbers alone and replaces negative ones by 0: ",
-    `${show(input)} becomes `,
-    bold(result),
-    ".",
-  ],
+  ReLU: sentenceOnReLU,
   "max-pooling": ({ seen, result }) => [
     table(seen, "what the cell sees"),
     element("p", "The largest of these numbers is ", bold(result), "."),
