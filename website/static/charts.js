@@ -5,7 +5,7 @@ import { accentOf, clamp, drawPixels, gridOf } from "./look.js";
 const MOST = 1000; // points of a curve
 const GUESSING = Math.log(10);
 const DECADES = [0.01, 0.1, 1, 10, 100];
-const LEFT = 34; // room for the numbers beside a chart
+const LEFT = 42; // room for the numbers beside a chart
 const BOTTOM = 16;
 
 /** A curve of any length in little memory: when it is full, neighbours become their mean. */

@@ -100,7 +100,7 @@ class Playground {
       this.start.focus({ preventScroll: true });
     });
     addEventListener("popstate", () => this.useAddress());
-    addEventListener("resize", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(find(".play-charts"));
   }
   useAddress() {
     this.pause();
@@ -311,7 +311,7 @@ class Playground {
       const place = document.createElement("div");
       find(".play-lens").replaceChildren(place);
       lens.render({ model: this.lens, el: place });
-      place.querySelector(".lens-all").click(); // all maps are shown from the start
+      place.querySelector(".lens-all")?.click(); // all maps are shown from the start
       return;
     }
     this.lens.set("layers", layers);

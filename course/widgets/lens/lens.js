@@ -25,7 +25,8 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 export function explain(layer, map, row, column) {
   const result = layer.output[cellIndex(layer.shape, map, row, column)];
   const cell = LAYERS[layer.kind]?.cell?.(layer, map, row, column);
-  const isRight = cell && Math.abs(cell.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isNear = Math.abs(cell?.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isRight = isNear || Object.is(cell?.result, result); // both may be no number
   if (!isRight) return { kind: "", result }; // an unknown layer, or a network with branches
   return { kind: layer.kind, ...cell };
 }
@@ -50,18 +51,19 @@ function rowsOf({ output, shape }, map) {
   });
 }
 
+/** Where the largest number is; the first place if one of them is no number. */
+const placeOfLargest = (numbers) => Math.max(0, numbers.indexOf(Math.max(...numbers)));
+
 /** The brightest cell of a map: [column, row]. */
 function brightest(rows) {
-  const cells = rows.flat();
-  const best = cells.indexOf(Math.max(...cells));
+  const best = placeOfLargest(rows.flat());
   const width = rows[0].length;
   return [best % width, Math.floor(best / width)];
 }
 
 /** The input map that contributes most to a cell. */
 function strongestOf(parts) {
-  const sizes = parts.map((part) => Math.abs(part.sum));
-  return sizes.indexOf(Math.max(...sizes));
+  return placeOfLargest(parts.map((part) => Math.abs(part.sum)));
 }
 
 // --- Sentences and tables; names come from a learner's network, so they are set as text ---
