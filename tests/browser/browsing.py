@@ -16,11 +16,20 @@ import utils
 from course.widgets.film import TrainingFilm
 from model import NetMini
 
+PATIENCE = 120_000  # milliseconds: a busy machine must not fail a test
 PICTURES = HERE / "runs" / "browser"  # where the screenshots go
 WIDGETS = HERE / "course" / "widgets"
 STAGE = Path(__file__).with_name("stage.js").read_text(encoding="utf-8")
 LOAD = """text => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
 DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
+
+
+def open_page(browser):
+    """An empty page on which nothing moves by itself: no test reads what is halfway."""
+    size = {"width": 1300, "height": 1000}
+    page = browser.new_page(viewport=size, reduced_motion="reduce")
+    page.set_default_timeout(PATIENCE)
+    return page
 
 
 def load(page, text):
@@ -29,7 +38,8 @@ def load(page, text):
 
 
 def show(page, widget):
-    """Show a widget without a kernel; see stage.js for what the page knows then."""
+    """Show a widget without a kernel, alone; see stage.js for what the page knows then."""
+    page.mouse.move(0, 0)  # away from it
     parts = [widget._esm, widget._css, widget.state()]
     load(page, STAGE).evaluate("(module, parts) => module.show(...parts)", parts)
 
@@ -48,6 +58,18 @@ def encoded(data):
     """Bytes or a tensor, as they reach the page."""
     data = data if isinstance(data, bytes) else data.numpy().tobytes()
     return {"base64": base64.b64encode(data).decode()}
+
+
+def wait_until(page, reached):
+    """Wait until a function without arguments returns something true; return that.
+
+    Unlike Playwright's `wait_for_function`, this works under the website's security policy.
+    """
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not (result := reached()):
+        assert time.monotonic() < deadline, page.locator("[role=status]").all_inner_texts()
+        page.wait_for_timeout(50)
+    return result
 
 
 def texts(page, selector):
@@ -111,11 +133,11 @@ def draw(page, points):
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
-        page.mouse.move(*place, steps=3)
+        page.mouse.move(*place)
     page.mouse.up()
 
 
-READ = """() => [
+ANSWER = """() => [
   document.querySelector(".digit-pad-verdict").textContent,
   [...document.querySelectorAll(".digit-pad [role=meter]")].map((row) => Number(row.ariaValueNow)),
 ]"""
@@ -123,24 +145,17 @@ READ = """() => [
 
 def answer_of(page):
     """Return the pad's verdict and its ten percentages, both of the same moment."""
-    return page.evaluate(READ)
+    return page.evaluate(ANSWER)
 
 
-def settled_answer(page, verdict, patience=20):
-    """Wait until the pad says this and no other answer follows; return its ten percentages."""
-    sees_verdict(page, verdict)
-    deadline = time.monotonic() + patience
-    before, now = None, answer_of(page)
-    while before != now or not now[0].startswith(verdict):
-        assert time.monotonic() < deadline, f"{now[0]!r} instead of {verdict!r}"
-        page.wait_for_timeout(300)
-        before, now = now, answer_of(page)
-    return now[1]
+def settled_answer(page, verdict):
+    """Wait until the pad says this; return the ten percentages that it shows then."""
 
+    def shares_if_settled():
+        text, shares = answer_of(page)
+        return shares if text.startswith(verdict) else None
 
-def sees_verdict(page, text):
-    """Wait until the pad says this."""
-    page.locator(".digit-pad-verdict", has_text=text).wait_for()
+    return wait_until(page, shares_if_settled)
 
 
 SEEN = """() => {
@@ -155,6 +170,11 @@ def seen(page):
     return page.evaluate(SEEN)
 
 
+def next_frame(page):
+    """Wait until the pad has drawn what happened to it."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
 INK = """pad => {
   const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
   return data.filter((value, n) => n % 4 === 2 && value > 128).length;
@@ -165,11 +185,6 @@ def ink(page):
     """Return how many pixels of the pad are white."""
     next_frame(page)
     return page.locator(".digit-pad-canvas").evaluate(INK)
-
-
-def next_frame(page):
-    """Wait until the pad has drawn what happened to it."""
-    page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 # --- A website -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import urllib.request
 
 import nbformat
 import pytest
-from browsing import PICTURES
+from browsing import PICTURES, open_page
 from helpers import HERE
 
 import utils
@@ -123,12 +123,24 @@ def wait_for(address, server, log, patience=120):
 
 
 @pytest.fixture
-def page(browser, request):
-    """An empty page on which nothing moves by itself: no test reads what is halfway."""
-    size = {"width": 1300, "height": 1000}
-    page = browser.new_page(viewport=size, reduced_motion="reduce")
-    page.set_default_timeout(30_000)
+def page(browser):
+    page = open_page(browser)
     yield page
-    if page.locator("body > *").count():  # if the test failed, a picture may show why
-        page.screenshot(path=PICTURES / f"end-of-{request.node.name}.png")
     page.close()
+
+
+@pytest.fixture(scope="module")
+def blank(browser):
+    """A page that the tests of a module share: what they do to its window stays."""
+    page = open_page(browser)
+    yield page
+    page.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """If a test fails, a picture of its page may show why."""
+    report = yield
+    if report.failed and report.when == "call" and "page" in item.funcargs:
+        item.funcargs["page"].screenshot(path=PICTURES / f"failed-{item.name}.png")
+    return report

@@ -54,11 +54,13 @@ export const load = (text) =>
 
 /** Shows a widget: its script, its style sheet, and the values that Python shares. */
 export async function show(script, css, values) {
+  globalThis.stage?.close(); // the page may have shown another one
+  document.body.replaceChildren();
   const stage = new Stage();
   stage.change(values);
   const style = document.createElement("style");
   style.textContent = css;
-  document.head.append(style);
+  document.head.replaceChildren(style);
   const { default: widget } = await load(script);
   stage.close = widget.render({ model: stage, el: document.body });
   globalThis.stage = stage;

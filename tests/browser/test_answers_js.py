@@ -14,7 +14,7 @@ PAGE = """<!doctype html><div class="answers" data-check="check_parameters"></di
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def site(blank, tmp_path_factory):
     """A page with one exercise, beside its script."""
     folder = tmp_path_factory.mktemp("answers")
     shutil.copy(HERE / "website" / "static" / "answers.js", folder)
@@ -22,19 +22,19 @@ def address(tmp_path_factory):
     export_numbers(folder / "answers.json")
     (folder / "index.html").write_text(PAGE)
     with served(folder) as address:
-        yield address
+        blank.goto(address)
+        yield blank
 
 
-def test_an_answer_gets_the_hint_of_the_notebook(page, address):
-    page.goto(address)
-    status = page.get_by_role("status")
-    page.get_by_label("conv2").fill("18,496")
-    page.get_by_label("fc1").fill("409700")
-    page.get_by_label("fc1").press("Enter")
+def test_an_answer_gets_the_hint_of_the_notebook(site):
+    status = site.get_by_role("status")
+    site.get_by_label("conv2").fill("18,496")
+    site.get_by_label("fc1").fill("409700")
+    site.get_by_label("fc1").press("Enter")
     hint = "this is conv2 with 3×3 kernels, but a 5×5 kernel has 25 weights."
     assert status.inner_text() == f"✗ conv2 is not 18,496: {hint}"
-    page.get_by_label("conv2").fill("51264")
-    page.get_by_role("button", name="Check").click()
+    site.get_by_label("conv2").fill("51264")
+    site.get_by_role("button", name="Check").click()
     assert status.inner_text() == "✓ Right!"
 
 
@@ -48,31 +48,29 @@ VERDICTS = """async ([check, given]) => {
 
 
 @pytest.mark.parametrize("check", exercises.NUMBERS)
-def test_every_number_gets_the_verdict_of_python(page, address, check, capsys):
+def test_every_number_gets_the_verdict_of_python(site, check, capsys):
     right = {name: number.right for name, number in exercises.NUMBERS[check].items()}
     given = [right | {name: answer} for name in right for answer in ANSWERS]
     for answers in given:
         getattr(exercises, check)(**answers)
     expected = capsys.readouterr().out.splitlines()
-    page.goto(address)
     texts = [{name: f"{answer:.10g}" for name, answer in answers.items()} for answers in given]
-    shown = page.evaluate(VERDICTS, [check, texts])
+    shown = site.evaluate(VERDICTS, [check, texts])
     assert shown == expected
     assert any("Right" in line for line in shown) and any("is not" in line for line in shown)
 
 
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        ("51,264", "✓ Right!"),
-        ("51 264", "✓ Right!"),
-        ("", "✗ conv2 is still open."),
-        ("0,051", '✗ conv2 should be a number, not "0,051".'),
-        ("alert(1)", '✗ conv2 should be a number, not "alert(1)".'),
-        ("−5", "✗ conv2 is not −5: each of its filters has a kernel for every map of conv1, "),
-    ],
-)
-def test_texts_become_numbers(page, address, text, verdict):
-    page.goto(address)
-    (shown,) = page.evaluate(VERDICTS, ["check_parameters", [{"conv2": text, "fc1": "409700"}]])
-    assert shown.startswith(verdict)
+TEXTS = {
+    "51,264": "✓ Right!",
+    "51 264": "✓ Right!",
+    "": "✗ conv2 is still open.",
+    "0,051": '✗ conv2 should be a number, not "0,051".',
+    "alert(1)": '✗ conv2 should be a number, not "alert(1)".',
+    "−5": "✗ conv2 is not −5: each of its filters has a kernel for every map of conv1, ",
+}
+
+
+def test_texts_become_numbers(site):
+    given = [{"conv2": text, "fc1": "409700"} for text in TEXTS]
+    for shown, verdict in zip(site.evaluate(VERDICTS, ["check_parameters", given]), TEXTS.values()):
+        assert shown.startswith(verdict)

@@ -6,9 +6,9 @@ from browsing import PICTURES, change, encoded, load, short_film, show, texts
 from course.widgets.film import TrainingFilm
 
 
-@pytest.fixture
-def film_js(page):
-    return load(page, TrainingFilm._esm)
+@pytest.fixture(scope="module")
+def film_js(blank):
+    return load(blank, TrainingFilm._esm)
 
 
 def test_pictures_are_laid_out_side_by_side(film_js):
@@ -45,9 +45,9 @@ ACCURACY = ".film-curve figcaption"
 
 
 @pytest.fixture
-def shown(page):
-    show(page, short_film())
-    return page
+def shown(blank):
+    show(blank, short_film())
+    return blank
 
 
 def best(page):
@@ -137,14 +137,15 @@ def test_a_new_training_begins_at_its_start(by_hand):
     assert texts(by_hand, TITLE) == ["after epoch 2 of 2"]
 
 
-def test_a_film_without_a_training_says_so(page):
+def test_a_film_without_a_training_says_so(blank):
     film = short_film()
-    show(page, TrainingFilm(film.history, film.image))
-    assert "run the training first" in page.locator(".film").inner_text()
+    show(blank, TrainingFilm(film.history, film.image))
+    assert "run the training first" in blank.locator(".film").inner_text()
 
 
-def test_in_high_contrast_the_bars_keep_their_colours(shown):
-    shown.emulate_media(forced_colors="active")
+def test_in_high_contrast_the_bars_keep_their_colours(page):
+    show(page, short_film())
+    page.emulate_media(forced_colors="active")
     colours = "bar => [bar, bar.parentElement].map(part => getComputedStyle(part).backgroundColor)"
-    bar, track = shown.locator(".course-track > div").first.evaluate(colours)
+    bar, track = page.locator(".course-track > div").first.evaluate(colours)
     assert bar == "rgb(61, 139, 253)" and track == "rgba(128, 128, 128, 0.25)"

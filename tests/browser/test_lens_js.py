@@ -3,6 +3,7 @@
 That its arithmetic is PyTorch's is tested in test_layers_js.py.
 """
 
+import functools
 import math
 import re
 
@@ -18,20 +19,28 @@ CAPTION = ".lens-caption"
 SENTENCE = ".lens-sum"
 
 
+@functools.cache
+def lens_on(Network):
+    return ConvolutionLens(get_trained(Network).eval(), DIGIT)
+
+
+@pytest.fixture
+def page(blank):
+    return blank
+
+
 @pytest.fixture
 def lens(page):
     """The lens on `Net`."""
-    lens = ConvolutionLens(get_trained(Net).eval(), DIGIT)
-    show(page, lens)
-    return lens
+    show(page, lens_on(Net))
+    return lens_on(Net)
 
 
 @pytest.fixture
 def mini(page):
     """The lens on `NetMini`, which has a layer of each kind."""
-    lens = ConvolutionLens(get_trained(NetMini).eval(), DIGIT)
-    show(page, lens)
-    return lens
+    show(page, lens_on(NetMini))
+    return lens_on(NetMini)
 
 
 def choose(page, name):
@@ -236,14 +245,14 @@ def test_a_finger_draws_the_lens_along_each_time(page, mini):
     assert "held" not in touch("pointermove", 0.5, button=-1), "the right button holds nothing"
 
 
-@pytest.mark.parametrize("name", ["fc1", "fc2", "log-softmax"])
-def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens, name):
-    choose(page, name)
-    page.locator(".lens-map").press("ArrowRight")
-    assert box_over(page, 0) == [0, 0]
-    style = page.locator(".lens-box").first.get_attribute("style")
-    assert "width: 100%" in style and "height: 100%" in style
-    assert ("for the digit" in texts(page, CAPTION)[0]) == (name != "fc1")
+def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens):
+    for name in ["fc1", "fc2", "log-softmax"]:
+        choose(page, name)
+        page.locator(".lens-map").press("ArrowRight")
+        assert box_over(page, 0) == [0, 0]
+        style = page.locator(".lens-box").first.get_attribute("style")
+        assert "width: 100%" in style and "height: 100%" in style
+        assert ("for the digit" in texts(page, CAPTION)[0]) == (name != "fc1")
 
 
 def test_another_digit_from_python_is_shown_and_the_layer_stays(page, mini):

@@ -4,7 +4,19 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from browsing import DIGIT, PICTURES, WIDGETS, change, encoded, fits, load, short_film, show, texts
+from browsing import (
+    DIGIT,
+    PICTURES,
+    WIDGETS,
+    change,
+    encoded,
+    fits,
+    load,
+    open_page,
+    short_film,
+    show,
+    texts,
+)
 from torch import nn
 
 import utils
@@ -26,49 +38,52 @@ PLACES = {  # one that can have the keyboard
     "lens": ".lens-map",
     "film": ".film input",
 }
-each_widget = pytest.mark.parametrize("name", MAKERS)
 
 
-@pytest.fixture
-def shown(page, name):
-    show(page, MAKERS[name]())
-    return page
+@pytest.fixture(scope="module", params=MAKERS)
+def shown(request, browser):
+    """The name of a widget, and the page that shows it."""
+    page = open_page(browser)
+    show(page, MAKERS[request.param]())
+    yield request.param, page
+    page.close()
 
 
 # --- All widgets ---------------------------------------------------------------------------------
 
 
-@each_widget
 @pytest.mark.parametrize("width", [1000, 500, 320])
-def test_all_of_it_is_in_view_and_within_its_width(shown, name, width):
+def test_all_of_it_is_in_view_and_within_its_width(shown, width):
     """All of it but on a phone, which may have to be scrolled down."""
-    shown.set_viewport_size({"width": width, "height": 760})
+    name, page = shown
+    page.set_viewport_size({"width": width, "height": 760})
     if name == "bench":
-        shown.get_by_role("button", name="Backward").click()
+        page.get_by_role("button", name="Backward").click()
     if name == "lens":
-        shown.locator("select").select_option("5")  # conv3: three tables
-    shown.locator(PLACES[name]).focus()
-    shown.screenshot(path=PICTURES / f"{name}-{width}.png")
-    box = shown.locator(".course-widget").bounding_box()
-    assert fits(shown) and (box["y"] + box["height"] <= 768 or width == 320)
+        page.locator("select").select_option("5")  # conv3: three tables
+    page.locator(PLACES[name]).focus()
+    page.screenshot(path=PICTURES / f"{name}-{width}.png")
+    box = page.locator(".course-widget").bounding_box()
+    assert fits(page) and (box["y"] + box["height"] <= 768 or width == 320)
 
 
-@each_widget
-def test_jupyter_gets_its_own_keys_and_no_other(shown, name):
-    place = shown.locator(PLACES[name])
-    guarded = shown.locator("[data-lm-suppress-shortcuts]")
+def test_jupyter_gets_its_own_keys_and_no_other(shown):
+    name, page = shown
+    place = page.locator(PLACES[name])
+    guarded = page.locator("[data-lm-suppress-shortcuts]")
     ours = {"a": True, "Control+s": False, "Control+z": name == "pad", "Shift+Enter": False}
     for key, is_ours in ours.items():
         place.press(key)
         assert guarded.count() == is_ours, key
 
 
-@each_widget
-def test_a_removed_widget_leaves_nothing_behind(shown, name):
-    shown.evaluate("() => stage.close()")
-    shown.locator(PLACES[name]).press("a")
-    assert shown.locator("[data-lm-suppress-shortcuts]").count() == 0
-    assert shown.evaluate("() => Object.keys(stage.listeners)") == []
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_removed_widget_leaves_nothing_behind(page, name):
+    show(page, MAKERS[name]())
+    page.evaluate("() => stage.close()")
+    page.locator(PLACES[name]).press("a")
+    assert page.locator("[data-lm-suppress-shortcuts]").count() == 0
+    assert page.evaluate("() => Object.keys(stage.listeners)") == []
 
 
 BLOCKS = {  # as browsers that hide their users, and their extensions, do
@@ -79,8 +94,11 @@ BLOCKS = {  # as browsers that hide their users, and their extensions, do
 }
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("name", ["pad", "lens", "film"])  # the bench needs no canvas
+# The bench needs no canvas.
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [*(("pad", block) for block in BLOCKS), ("lens", "no canvas"), ("film", "no canvas")],
+)
 def test_a_browser_that_blocks_drawings_is_named_as_the_cause(page, name, block):
     page.evaluate(f"() => {{ {BLOCKS[block]} }}")
     show(page, MAKERS[name]())
@@ -119,9 +137,9 @@ def test_names_of_data_are_shown_as_text(page):
 # --- What the scripts share ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def look(page):
-    return load(page, (WIDGETS / "look.js").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def look(blank):
+    return load(blank, (WIDGETS / "look.js").read_text(encoding="utf-8"))
 
 
 def test_numbers_have_a_true_minus_sign_and_zero_has_none(look):
@@ -151,9 +169,10 @@ def test_bytes_come_in_many_forms(look):
 
 def test_bars_show_an_answer_or_nothing(look):
     code = """(look, all) => {
-      document.body.innerHTML = look.BARS;
-      look.showBars(document, all.map((number) => number ?? NaN));
-      const rows = [...document.querySelectorAll(".course-row")];
+      const root = document.createElement("div");
+      root.innerHTML = look.BARS;
+      look.showBars(root, all.map((number) => number ?? NaN));
+      const rows = [...root.querySelectorAll(".course-row")];
       const widthOf = (row) => row.querySelector(".course-track > div").style.width;
       return rows.map((row) => [row.classList.contains("course-best"), row.ariaLabel,
         row.ariaValueNow, widthOf(row), row.lastElementChild.textContent].join(" "));
