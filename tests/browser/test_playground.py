@@ -1,10 +1,10 @@
-"""The playground when things go wrong: broken training, hidden tabs, odd addresses, busy pages."""
+"""The playground when training breaks, tabs hide and addresses lie; and how much it loads."""
 
 import gzip
 import re
 
 import pytest
-from browsing import served
+from browsing import served, wait_until
 from helpers import HERE
 
 SITE = HERE / "site"
@@ -42,14 +42,6 @@ def steps(page):
     """How many steps of training the page has counted."""
     found = re.match(r"Step ([\d,]+) ", status(page))
     return int(found[1].replace(",", "")) if found else 0
-
-
-def wait_until(page, reached, seconds=60):
-    for _ in range(seconds * 5):
-        if reached():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError(status(page))
 
 
 def button(page):
@@ -173,32 +165,6 @@ def test_the_address_holds_the_settings_that_were_changed(visit):
     page = visit("play.html?digits=300&rate=nonsense")
     page.get_by_label("batch size").select_option("64")
     assert page.url.endswith("play.html?batch=64&digits=300")
-
-
-# --- A page that answers -------------------------------------------------------------------------
-
-WATCH = """() => {
-  globalThis.longest = 0;
-  let before = performance.now();
-  const look = () => {
-    longest = Math.max(longest, performance.now() - before);
-    before = performance.now();
-    setTimeout(look);
-  };
-  look();
-}"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["NetMini", "NetGAP"])
-def test_the_page_answers_while_it_trains(visit, network):
-    """Never busy for longer than a twentieth of a second, at rest on this machine."""
-    page = visit(f"play.html?net={network}")
-    page.locator(".play-start").click()
-    page.locator(".lens-overview canvas").first.wait_for()
-    page.evaluate(WATCH)
-    page.wait_for_timeout(4000)
-    assert page.evaluate("longest") < 50
 
 
 # --- What a visitor has to load ------------------------------------------------------------------
