@@ -10,6 +10,7 @@ import {
   fixed,
   floatsOf,
   greyPixels,
+  gridOf,
   guardKeys,
   ifCanDraw,
   range,
@@ -34,7 +35,8 @@ const MOVES = {
 export function explain(layer, map, row, column) {
   const result = layer.output[cellIndex(layer.shape, map, row, column)];
   const cell = LAYERS[layer.kind]?.cell?.(layer, map, row, column);
-  const isRight = cell && Math.abs(cell.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isNear = Math.abs(cell?.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isRight = isNear || Object.is(cell?.result, result); // both may be no number
   if (!isRight) return { kind: "", result }; // an unknown layer, or a network with branches
   return { kind: layer.kind, ...cell };
 }
@@ -59,18 +61,19 @@ function rowsOf({ output, shape }, map) {
   });
 }
 
+/** Where the largest number is; the first place if one of them is no number. */
+const placeOfLargest = (numbers) => Math.max(0, numbers.indexOf(Math.max(...numbers)));
+
 /** The brightest cell of a map: [column, row]. */
 function brightest(rows) {
-  const cells = rows.flat();
-  const best = cells.indexOf(Math.max(...cells));
+  const best = placeOfLargest(rows.flat());
   const width = rows[0].length;
   return [best % width, Math.floor(best / width)];
 }
 
 /** The input map that contributes most to a cell. */
 function strongestOf(parts) {
-  const sizes = parts.map((part) => Math.abs(part.sum));
-  return sizes.indexOf(Math.max(...sizes));
+  return placeOfLargest(parts.map((part) => Math.abs(part.sum)));
 }
 
 // --- Sentences and tables; names come from a learner's network, so they are set as text ---
@@ -221,7 +224,9 @@ const PAGE = `
     <label>layer <select></select></label>
     <label>map <input type="number" min="1" value="1"></label>
     <label class="lens-from">input map <input type="number" min="1" value="1"></label>
+    <button type="button" class="lens-all" aria-expanded="false">All maps</button>
   </div>
+  <div class="lens-overview" hidden></div>
   <div class="lens-picture">
     <div class="lens-stack"><canvas></canvas><div class="lens-box"></div></div>
     <div>the digit, and what the cell sees of it</div>
@@ -234,13 +239,15 @@ const PAGE = `
   <div class="lens-sum" role="status"></div>
 </div>`;
 
-/** Draws a map, dark to bright. A network's numbers have no fixed range: each map has its own. */
-function drawMap(canvas, rows) {
-  const cells = rows.flat();
+/** A map's pixels, dark to bright. A network's numbers have no fixed range: each map has its own. */
+function pixelsOf(cells) {
   const lowest = Math.min(...cells);
   const span = Math.max(...cells) - lowest;
-  const greys = cells.map((number) => (span > 0 ? (255 * (number - lowest)) / span : 0));
-  drawPixels(canvas, rows[0].length, rows.length, greyPixels(greys));
+  return greyPixels(cells.map((number) => (span > 0 ? (255 * (number - lowest)) / span : 0)));
+}
+
+function drawMap(canvas, rows) {
+  drawPixels(canvas, rows[0].length, rows.length, pixelsOf(rows.flat()));
 }
 
 /** Puts a box over a part of a picture with so many columns and rows. */
@@ -262,6 +269,72 @@ function nameOf({ name, kind }) {
   return name.startsWith(kind || "?") ? name : `${name}: ${kind || "unknown"}`;
 }
 
+// --- The overview: all maps of all layers, in the order in which they are computed ---
+
+const PER_ROW = 16; // maps
+const MAP_WIDTH = 24; // of a small picture, about; in pixels of the screen
+
+/** What is drawn as a map. Single numbers are compared with one another, so they make a row. */
+const shownAs = ([count, height, width]) =>
+  height * width === 1 ? [1, 1, count] : [count, height, width];
+
+/** Draws a layer's maps in one picture; returns where each stands in it. */
+function drawMaps(canvas, { output, shape }) {
+  const [count, height, width] = shownAs(shape);
+  const grid = gridOf(count, PER_ROW, width, height);
+  const area = height * width;
+  const rgba = new Uint8ClampedArray(4 * grid.width * grid.height);
+  for (let map = 0; map < count; map++) {
+    const pixels = pixelsOf(output.subarray(map * area, (map + 1) * area));
+    for (let cell = 0; cell < area; cell += width)
+      rgba.set(pixels.subarray(4 * cell, 4 * (cell + width)), 4 * grid.place(map, cell));
+  }
+  drawPixels(canvas, grid.width, grid.height, rgba);
+  return grid;
+}
+
+/** The number of the map at a place in a layer's picture. */
+function mapAt(canvas, { shape: [count, height, width] }, { clientX, clientY }) {
+  const box = canvas.getBoundingClientRect();
+  const columns = height * width === 1 ? count : Math.min(count, PER_ROW);
+  const rows = Math.ceil(count / columns);
+  const column = Math.floor(((clientX - box.left) / box.width) * columns);
+  const row = Math.floor(((clientY - box.top) / box.height) * rows);
+  return clamp(row * columns + column, 0, count - 1);
+}
+
+function sizeText([count, height, width]) {
+  if (count > 1) return `${count} maps of ${height} × ${width}`;
+  return height === 1 ? `${width} numbers` : `${height} × ${width}`;
+}
+
+/** A layer's picture with its title. A click on a map, or Enter, calls `choose` with the map. */
+function layerPicture(layer, title, choose) {
+  const caption = `${title}: ${sizeText(layer.shape)}`;
+  const [, height, width] = shownAs(layer.shape);
+  const scale = Math.max(1, Math.round(MAP_WIDTH / (height === 1 ? 1 : width)));
+  const canvas = document.createElement("canvas");
+  canvas.style.width = `${scale * drawMaps(canvas, layer).width}px`;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "button");
+  canvas.setAttribute("aria-label", `${caption}. Show how it is computed.`);
+  canvas.onclick = (event) => choose(mapAt(canvas, layer, event));
+  canvas.onkeydown = (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    useUp(event);
+    choose(0);
+  };
+  return element("figure", element("figcaption", caption), canvas);
+}
+
+/** What the network reads: the largest of its last numbers; nothing if these are not ten. */
+function answerOf({ kind, output, shape }) {
+  const digit = output.indexOf(Math.max(...output));
+  if (shape.join() !== "1,1,10" || digit < 0) return "";
+  const share = kind === "log-softmax" ? ` (${(100 * Math.exp(output[digit])).toFixed(0)} %)` : "";
+  return `The network reads a ${digit}${share}.`;
+}
+
 // --- The lens at work ---
 
 class Lens {
@@ -270,6 +343,7 @@ class Lens {
   cell = null; // [column, row]; null: the brightest
   isHeld = false; // a click holds the cell, so that the pointer can leave the map
   from = null; // the input map that is shown; null: the one that contributes most
+  titles = []; // of the layers that the list and the overview have
 
   constructor(model, el) {
     el.innerHTML = PAGE;
@@ -281,31 +355,59 @@ class Lens {
     [this.fieldBox, this.cellBox] = this.root.querySelectorAll(".lens-box");
     this.caption = this.root.querySelector(".lens-caption");
     this.sum = this.root.querySelector(".lens-sum");
+    this.overview = this.root.querySelector(".lens-overview");
+    this.allButton = this.root.querySelector(".lens-all");
+    this.allButton.onclick = () => this.toggleOverview();
     this.listenToFields();
     this.listenToPointer();
     this.canvas.onkeydown = (event) => this.onKey(event);
     this.stopGuarding = guardKeys(this.root);
     this.onChange = () => this.load();
     model.on("change:buffer", this.onChange);
-    this.onPlace = () => this.goTo(model.get("place"));
-    model.on("change:place", this.onPlace); // the website's overview of all maps
     this.load();
   }
   close() {
     this.stopGuarding();
     this.model.off("change:buffer", this.onChange);
-    this.model.off("change:place", this.onPlace);
   }
 
   /** Takes over what Python has noted. */
   load() {
     this.layers = connect(this.model.get("layers"), floatsOf(this.model.get("buffer")));
     this.layerIndex = Math.min(this.layerIndex, this.layers.length - 1);
-    const options = this.layers.map((layer, n) => new Option(`${n}. ${nameOf(layer)}`, n));
-    this.layerField.replaceChildren(...options);
+    const titles = this.layers.map((layer, n) => `${n}. ${nameOf(layer)}`);
+    if (titles.join() !== this.titles.join()) {
+      this.titles = titles; // as long as they stay, an open list stays open
+      this.layerField.replaceChildren(...titles.map((title, n) => new Option(title, n)));
+      this.overview.replaceChildren();
+    }
     this.layerField.value = this.layerIndex;
     drawMap(this.digit, rowsOf(this.layers[0], 0));
     this.draw();
+    this.drawOverview();
+  }
+
+  // The overview
+  toggleOverview() {
+    this.overview.hidden = !this.overview.hidden;
+    this.allButton.setAttribute("aria-expanded", !this.overview.hidden);
+    this.drawOverview();
+  }
+  drawOverview() {
+    if (this.overview.hidden) return;
+    if (this.overview.childElementCount === 0) {
+      const pictures = this.layers.map((layer, n) =>
+        layerPicture(layer, this.titles[n], (map) => this.lookAt(n, map)),
+      );
+      this.overview.replaceChildren(...pictures, document.createElement("p"));
+    }
+    for (const [n, canvas] of this.overview.querySelectorAll("canvas").entries())
+      drawMaps(canvas, this.layers[n]);
+    this.overview.lastElementChild.textContent = answerOf(this.layers.at(-1));
+  }
+  lookAt(layerIndex, map) {
+    this.goTo([layerIndex, map]);
+    this.sum.scrollIntoView({ block: "nearest" });
   }
 
   // What is chosen
