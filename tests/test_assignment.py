@@ -208,13 +208,13 @@ def one_by_one(table):
             yield pytest.param(part, function, id=f"{part}: {name}")
 
 
-@pytest.mark.parametrize(("part", "function"), one_by_one(SPELLINGS))
+@pytest.mark.parametrize(("part", "function"), list(one_by_one(SPELLINGS)))
 def test_a_layer_counts_however_it_is_written(capsys, part, function):
     assert check_assignment(Own(**{part: function}), ENOUGH)
     assert "evaluation" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("part", "function"), one_by_one(ONLY_LOOKS_LIKE_IT))
+@pytest.mark.parametrize(("part", "function"), list(one_by_one(ONLY_LOOKS_LIKE_IT)))
 def test_what_only_looks_like_it_does_not_count(unmet, part, function):
     condition = {"norm": "batch norm", "drop": "dropout", "end": "end"}[part]
     assert unmet(Own(**{part: function})) == [condition]

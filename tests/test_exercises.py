@@ -430,12 +430,12 @@ def submit(capsys):
     return submit
 
 
-@pytest.mark.parametrize(("check", "answer", "number"), cases(RIGHT))
+@pytest.mark.parametrize(("check", "answer", "number"), list(cases(RIGHT)))
 def test_right_answers(check, answer, number, submit):
     assert submit(check, answer) == "✓ Right!"
 
 
-@pytest.mark.parametrize(("check", "answer", "reason"), cases(WRONG))
+@pytest.mark.parametrize(("check", "answer", "reason"), list(cases(WRONG)))
 def test_wrong_answers_get_a_reason(check, answer, reason, submit):
     line = submit(check, answer)
     assert line.startswith("✗ ") and reason in line
