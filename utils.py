@@ -1,4 +1,4 @@
-"""What the notebooks share, in the order in which they use it: settings, data, training, pictures.
+"""What the notebooks share, in the order in which they use it: data, training, curves, mistakes.
 
 Like `model.py` it works alone: copy it beside your own notebook and `from utils import *`.
 """
@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
-# --- Settings: every environment variable of the course is read here ----------------------------
+# --- Settings: every environment variable of the course is read here ---------------------------
 
 
 def is_smoke_test():
@@ -79,7 +79,7 @@ def get_device():
 
 device = get_device()
 
-# --- Data: MNIST, or the digits that a package ships where MNIST is unavailable -----------------
+# --- Data: MNIST, or the digits that a package ships where MNIST is unavailable ----------------
 
 DATA_SET = "MNIST"  # or another one of torchvision's in its format: "FashionMNIST", "KMNIST"
 MEAN = 0.1307  # of all pixels of MNIST's 60,000 training images, scaled to 0 ... 1
@@ -327,10 +327,14 @@ def is_intact(path):
 
 def check_root(root):
     """Refuse a root that is one level off, or has other files under MNIST's names."""
-    inside = {root: root.parent.parent, root / "raw": root.parent}
-    for folder, right_root in inside.items():
-        if (folder / "train-images-idx3-ubyte").exists():
-            raise ValueError(f"{root} is inside MNIST's folder: set MNIST_ROOT to {right_root}")
+    first = "train-images-idx3-ubyte"
+    right_root = root
+    if (root / "raw" / first).exists():
+        right_root = root.parent
+    if (root / first).exists():
+        right_root = root.parent.parent
+    if right_root != root:
+        raise ValueError(f"{root} is inside MNIST's folder: set MNIST_ROOT to {right_root}")
     for name in MNIST_FILES:
         path = root / "MNIST" / "raw" / name
         if path.exists() and not is_intact(path):
@@ -389,7 +393,56 @@ def write_whole(path, content):
         unfinished.unlink(missing_ok=True)
 
 
-# --- Training and testing -----------------------------------------------------------------------
+# --- Pictures of digits: each is shown, and saved as a file if `save` names one ----------------
+
+
+def show_figure(figure, save=None):
+    """Show a figure, save it as a file if `save` names one, and close it."""
+    if save and not is_smoke_test():  # a smoke test must not replace the pictures of a real run
+        try:
+            Path(save).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(save, dpi=100, bbox_inches="tight")
+        except OSError as error:  # a read-only folder is no reason to stop a lesson
+            print(f"The picture could not be saved as {save}: {error.strerror}.")
+    plt.show()
+    plt.close(figure)
+
+
+def show_digits(images, titles, columns=4, save=None):
+    """A grid of digits, each with its title."""
+    pictures = [to_grey(image) for image in images]
+    rows = max(1, math.ceil(len(images) / columns))
+    size = (1.9 * columns, 2.1 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, title in zip(axes.flat, pictures, titles):
+        ax.imshow(picture, cmap="gray")
+        ax.set_title(title, fontsize=11)
+    show_figure(figure, save)
+
+
+def to_grey(image):
+    """An image [rows, columns] or [channels, rows, columns] as an array to draw, in grey."""
+    pixels = torch.as_tensor(image).float().cpu()
+    height, width = pixels.shape[-2:]
+    channels = pixels.reshape(-1, height, width)
+    if len(channels) not in (1, 3):
+        raise ValueError(
+            "an image to draw is [rows, columns] or [channels, rows, columns] with 1 or 3 "
+            f"channels, not {list(pixels.shape)}"
+        )
+    return channels.mean(dim=0).numpy()
+
+
+def data_visualization(train_loader, save=None):
+    """Twelve digits of the first batch, as the network sees them, with their labels as titles."""
+    images, labels = next(iter(train_loader))
+    titles = [str(int(label)) for label in labels[:12]]
+    show_digits(images[:12], titles, save=save)
+
+
+# --- Training and testing ----------------------------------------------------------------------
 
 # Material written for the original assignments takes its curves from these four lists.
 train_losses = []
@@ -425,13 +478,14 @@ def train(
     bar = tqdm(train_loader)
     for batch, (data, target) in enumerate(bar):
         check_batch(data, target)
-        data, target = data.to(device), target.to(device).long()
+        data, target = data.to(device), target.to(device).long()  # labels may have 8 bits
         optimizer.zero_grad()
         with bfloat16(device, half_precision):
             prediction = model(data)
+        check_prediction(prediction, criterion)
         correct += GetCorrectPredCount(prediction, target)
         loss = criterion(prediction.float(), target)
-        check_loss(loss, batch, criterion, prediction)
+        check_loss(loss, batch)
         loss.backward()
         optimizer.step()
         if scheduler is not None:
@@ -458,9 +512,10 @@ def test(model, device, test_loader, criterion=F.nll_loss, *, quiet=False):
             check_batch(data, target)
             data, target = data.to(device), target.to(device).long()
             prediction = model(data)
+            check_prediction(prediction, criterion)
             correct += GetCorrectPredCount(prediction, target)
             loss = criterion(prediction.float(), target)
-            check_loss(loss, batch, criterion, prediction)
+            check_loss(loss, batch)
             seen += len(data)
             loss_sum += loss.item() * len(data)
     accuracy, mean_loss = record_epoch(test_acc, test_losses, correct, loss_sum, seen)
@@ -482,31 +537,7 @@ def record_epoch(accuracies, losses, correct, loss_sum, seen):
     return accuracies[-1], losses[-1]
 
 
-def bfloat16(device, wanted=True):
-    """In this block, layers compute with 16 bits if `wanted`, where that makes a CPU faster."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    is_faster = torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
-    return torch.autocast("cpu", torch.bfloat16, wanted and is_faster, cache_enabled=False)
-
-
-def reset_modes():
-    """Undo what an interrupt may have left behind: gradients switched off, 16 bits switched on."""
-    torch.set_grad_enabled(True)
-    torch.set_autocast_enabled("cpu", False)
-
-
-def keep_freed_memory():
-    """Let the C library keep what a batch has freed for the next one: trains about 12 % faster."""
-    trim_threshold, mmap_max = -1, -4  # the numbers of these settings in glibc's malloc.h
-    with contextlib.suppress(OSError, AttributeError):  # only Linux has glibc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-
-
-keep_freed_memory()
-
-# What the checks say comes before any harm is done: in `train`, before the weights change.
+# --- What the checks say comes before any harm is done: in `train`, before the weights change --
 
 
 def check_setup(model, loader, criterion=F.nll_loss, optimizer=None, scheduler=None):
@@ -537,7 +568,9 @@ def check_optimizer(model, optimizer, scheduler=None):
     if not own:
         raise ValueError("nothing can be trained: all weights of this model are frozen")
     known = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-    if known - own and own - known:
+    has_others = bool(known - own)
+    lacks_some = bool(own - known)
+    if has_others and lacks_some:  # each alone is usual: two networks, or a part that is trained
         raise ValueError("this optimizer belongs to another network: make a new one for this model")
     if scheduler is not None and not hasattr(scheduler, "step"):
         raise TypeError(f"the scheduler must have a method step, unlike {scheduler!r:.20}")
@@ -556,32 +589,9 @@ def check_batch(data, target):
         raise ValueError("this batch has pixels that are nan or infinite: check how it is prepared")
 
 
-def check_labels(labels, prediction):
-    """Refuse labels that do not fit the network's predictions."""
-    if not torch.is_tensor(prediction) or prediction.dim() != 2:
-        shape = getattr(prediction, "shape", type(prediction).__name__)
-        raise ValueError(f"the network must return one tensor of shape [N, classes], got {shape}")
-    size, classes = prediction.shape
-    if labels.shape != (size,) or not is_integer(labels):
-        raise ValueError(
-            f"{size} predictions need {size} integer labels, "
-            f"got {labels.dtype} {list(labels.shape)}"
-        )
-    if size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(
-            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
-        )
-
-
-def check_loss(loss, batch, criterion, prediction):
-    """Refuse a loss that means nothing."""
-    if loss.dim() != 0:
-        raise ValueError(f'the loss has the shape {list(loss.shape)}: use reduction="mean"')
-    if not loss.isfinite():
-        raise FloatingPointError(
-            f"stopped because the loss became {loss.item()} at batch {batch}: "
-            "use a smaller learning rate, and normalised pixels"
-        )
+def check_prediction(prediction, criterion):
+    """Refuse what is no prediction, or none that this loss can judge."""
+    check_shape(prediction)
     if criterion is F.nll_loss or isinstance(criterion, nn.NLLLoss):
         if (prediction.exp().sum(dim=1) - 1).abs().max() > 0.1:
             raise ValueError(
@@ -596,6 +606,39 @@ def check_loss(loss, batch, criterion, prediction):
             )
 
 
+def check_shape(prediction):
+    """Refuse what is not a row of scores for each image of the batch."""
+    if not torch.is_tensor(prediction) or prediction.dim() != 2:
+        shape = getattr(prediction, "shape", type(prediction).__name__)
+        raise ValueError(f"the network must return one tensor of shape [N, classes], got {shape}")
+
+
+def check_labels(labels, prediction):
+    """Refuse labels that do not fit the network's predictions."""
+    check_shape(prediction)
+    size, classes = prediction.shape
+    if labels.shape != (size,) or not is_integer(labels):
+        raise ValueError(
+            f"{size} predictions need {size} integer labels, "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    if size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        )
+
+
+def check_loss(loss, batch):
+    """Refuse a loss that means nothing."""
+    if loss.dim() != 0:
+        raise ValueError(f'the loss has the shape {list(loss.shape)}: use reduction="mean"')
+    if not loss.isfinite():
+        raise FloatingPointError(
+            f"stopped because the loss became {loss.item()} at batch {batch}: "
+            "use a smaller learning rate, and normalised pixels"
+        )
+
+
 def are_probabilities(prediction):
     """Whether a batch of outputs looks like the result of softmax."""
     sums = prediction.sum(dim=1)
@@ -604,6 +647,37 @@ def are_probabilities(prediction):
 
 def is_integer(labels):
     return not labels.is_floating_point() and labels.dtype != torch.bool
+
+
+# --- How PyTorch and the C library compute -----------------------------------------------------
+
+
+def bfloat16(device, wanted=True):
+    """In this block, layers compute with 16 bits if `wanted`, where that makes a CPU faster."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    is_faster = torch.device(device).type == "cpu" and capabilities.get("avx512_bf16", False)
+    # An interrupt would leave a cache of weights behind, which later trainings would use.
+    return torch.autocast("cpu", torch.bfloat16, wanted and is_faster, cache_enabled=False)
+
+
+def reset_modes():
+    """Undo what an interrupt may have left behind: gradients switched off, 16 bits switched on."""
+    torch.set_grad_enabled(True)
+    torch.set_autocast_enabled("cpu", False)
+
+
+def keep_freed_memory():
+    """Let the C library keep what a batch has freed for the next one: trains about 12 % faster."""
+    trim_threshold, mmap_max = -1, -4  # the numbers of these settings in glibc's malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+keep_freed_memory()
+
+# --- A training run, epoch by epoch ------------------------------------------------------------
 
 
 class History:
@@ -669,7 +743,7 @@ class History:
         self._clock += seconds
         print(f"{text}learning rate {rate:.2g}, {seconds:.0f} s")
         if self._picture is not None:
-            self._picture.update(self._draw())
+            self._picture.update(draw_curves(self.curves, self.measured_on))
 
     def result(self, test_data):
         """The run so far, as a row for `print_results`."""
@@ -714,16 +788,7 @@ class History:
             return None
         from IPython.display import display
 
-        return display(self._draw(), display_id=True)
-
-    def _draw(self):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), dpi=80, layout="constrained")
-        plt.close(figure)  # else it would appear once more at the end of the cell
-        for ax, kind, unit in [(left, "losses", "loss"), (right, "acc", "accuracy (%)")]:
-            plot_epochs(ax, self.curves[f"train_{kind}"], unit, "tab:blue", label="training")
-            plot_epochs(ax, self.curves[f"test_{kind}"], unit, "tab:orange", label=self.measured_on)
-            ax.legend()
-        return figure
+        return display(draw_curves(self.curves, self.measured_on), display_id=True)
 
 
 def is_in_notebook():
@@ -749,7 +814,72 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-# --- Tables, and trained weights ----------------------------------------------------------------
+# --- Curves ------------------------------------------------------------------------------------
+
+
+def draw_curves(curves, measured_on):
+    """The curves of a `History` in one figure: losses on the left, accuracies on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), dpi=80, layout="constrained")
+    plt.close(figure)  # else it would appear once more at the end of the cell
+    for ax, kind, unit in [(left, "losses", "loss"), (right, "acc", "accuracy (%)")]:
+        plot_epochs(ax, curves[f"train_{kind}"], unit, "tab:blue", label="training")
+        plot_epochs(ax, curves[f"test_{kind}"], unit, "tab:orange", label=measured_on)
+        ax.legend()
+    return figure
+
+
+def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
+    """Loss (above) and accuracy (below) after each epoch, in training (left) and test (right)."""
+    if not any(len(curve) for curve in (train_losses, train_acc, test_losses, test_acc)):
+        print("There is nothing to draw: the four lists of losses and accuracies are empty.")
+        return
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharey="row", layout="constrained")
+    plot_curve(axes[0, 0], "Training loss", train_losses, "tab:blue")
+    plot_curve(axes[0, 1], "Test loss", test_losses, "tab:orange")
+    plot_curve(axes[1, 0], "Training accuracy", train_acc, "tab:blue")
+    plot_curve(axes[1, 1], "Test accuracy", test_acc, "tab:orange")
+    show_figure(figure, save)
+
+
+def plot_curve(ax, name, values, colour):
+    """One curve, with its last value in the title."""
+    is_loss = name.endswith("loss")
+    plot_epochs(ax, values, "loss" if is_loss else "accuracy (%)", colour)
+    if len(values):
+        last = f"{float(values[-1]):.4f}" if is_loss else f"{float(values[-1]):.2f} %"
+        name = f"{name}: {last} after epoch {len(values)}"
+    ax.set_title(name)
+
+
+def plot_epochs(ax, values, unit, colour, label=None):
+    """Draw a curve on an axis that is stretched where training ends, to show the last tenths."""
+    values = [float(value) for value in values]
+    epochs = range(1, len(values) + 1)
+    ax.plot(epochs, values, "o-", color=colour, markersize=3, label=label)
+    if unit == "loss":
+        ax.set_yscale("log", subs=[])
+        ax.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    else:
+        ax.set_yscale("function", functions=(stretch, unstretch))
+        ticks = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]
+        ax.yaxis.set_major_locator(plt.FixedLocator(ticks))
+    ax.yaxis.set_major_formatter("{x:g}")
+    last_epoch = max(2, *(len(line.get_xdata()) for line in ax.lines))  # of all curves here
+    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, last_epoch + 0.5))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.3)
+
+
+def stretch(accuracy):
+    """Where an accuracy stands on its axis: from 90 to 99 % is about as far as from 99 to 100 %."""
+    return -np.log(np.maximum(100.1 - accuracy, 0.1))
+
+
+def unstretch(place):
+    return 100.1 - np.exp(-place)
+
+
+# --- Tables, and trained weights ---------------------------------------------------------------
 
 
 def get_summary(Net, input_size=(1, 28, 28)):
@@ -851,7 +981,7 @@ def get_shapes(weights):
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 
-# --- What the network gets wrong ----------------------------------------------------------------
+# --- What the network gets wrong ---------------------------------------------------------------
 
 
 def predict(model, device, loader):
@@ -904,106 +1034,6 @@ def accuracy_by_digit(matrix):
     return (100 * matrix.diagonal() / matrix.sum(dim=1)).tolist()
 
 
-# --- Pictures: each is shown, and saved as a file if `save` names one ---------------------------
-
-
-def show_figure(figure, save=None):
-    """Show a figure, save it as a file if `save` names one, and close it."""
-    if save and not is_smoke_test():  # a smoke test must not replace the pictures of a real run
-        try:
-            Path(save).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(save, dpi=100, bbox_inches="tight")
-        except OSError as error:  # a read-only folder is no reason to stop a lesson
-            print(f"The picture could not be saved as {save}: {error.strerror}.")
-    plt.show()
-    plt.close(figure)
-
-
-def show_digits(images, titles, columns=4, save=None):
-    """A grid of digits, each with its title."""
-    pictures = [to_grey(image) for image in images]
-    rows = max(1, math.ceil(len(images) / columns))
-    size = (1.9 * columns, 2.1 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture, title in zip(axes.flat, pictures, titles):
-        ax.imshow(picture, cmap="gray")
-        ax.set_title(title, fontsize=11)
-    show_figure(figure, save)
-
-
-def to_grey(image):
-    """An image [rows, columns] or [channels, rows, columns] as an array to draw, in grey."""
-    pixels = torch.as_tensor(image).float().cpu()
-    height, width = pixels.shape[-2:]
-    channels = pixels.reshape(-1, height, width)
-    if len(channels) not in (1, 3):
-        raise ValueError(
-            "an image to draw is [rows, columns] or [channels, rows, columns] with 1 or 3 "
-            f"channels, not {list(pixels.shape)}"
-        )
-    return channels.mean(dim=0).numpy()
-
-
-def data_visualization(train_loader, save=None):
-    """Twelve digits of the first batch, as the network sees them, with their labels as titles."""
-    images, labels = next(iter(train_loader))
-    titles = [str(int(label)) for label in labels[:12]]
-    show_digits(images[:12], titles, save=save)
-
-
-def plot_loss(train_losses, train_acc, test_losses, test_acc, save=None):
-    """Loss (above) and accuracy (below) after each epoch, in training (left) and test (right)."""
-    if not any(len(curve) for curve in (train_losses, train_acc, test_losses, test_acc)):
-        print("There is nothing to draw: the four lists of losses and accuracies are empty.")
-        return
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharey="row", layout="constrained")
-    plot_curve(axes[0, 0], "Training loss", train_losses, "tab:blue")
-    plot_curve(axes[0, 1], "Test loss", test_losses, "tab:orange")
-    plot_curve(axes[1, 0], "Training accuracy", train_acc, "tab:blue")
-    plot_curve(axes[1, 1], "Test accuracy", test_acc, "tab:orange")
-    show_figure(figure, save)
-
-
-def plot_curve(ax, name, values, colour):
-    """One curve, with its last value in the title."""
-    is_loss = name.endswith("loss")
-    plot_epochs(ax, values, "loss" if is_loss else "accuracy (%)", colour)
-    if len(values):
-        last = f"{float(values[-1]):.4f}" if is_loss else f"{float(values[-1]):.2f} %"
-        name = f"{name}: {last} after epoch {len(values)}"
-    ax.set_title(name)
-
-
-def plot_epochs(ax, values, unit, colour, label=None):
-    """Draw a curve on an axis that is stretched where training ends, to show the last tenths."""
-    values = [float(value) for value in values]
-    epochs = range(1, len(values) + 1)
-    ax.plot(epochs, values, "o-", color=colour, markersize=3, label=label)
-    if unit == "loss":
-        ax.set_yscale("log", subs=[])
-        ax.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
-    else:
-        ax.set_yscale("function", functions=(stretch, unstretch))
-        ticks = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]
-        ax.yaxis.set_major_locator(plt.FixedLocator(ticks))
-    ax.yaxis.set_major_formatter("{x:g}")
-    last_epoch = max(2, *(len(line.get_xdata()) for line in ax.lines))  # of all curves here
-    ax.set(xlabel="epoch", ylabel=unit, xlim=(0.5, last_epoch + 0.5))
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.grid(alpha=0.3)
-
-
-def stretch(accuracy):
-    """Where an accuracy stands on its axis: from 90 to 99 % is about as far as from 99 to 100 %."""
-    return -np.log(np.maximum(100.1 - accuracy, 0.1))
-
-
-def unstretch(place):
-    return 100.1 - np.exp(-place)
-
-
 def plot_misclassified(mistakes, count=12, save=None):
     """The first `count` mistakes of `get_misclassified`, titled "true → predicted (confidence)"."""
     if not mistakes["images"]:
@@ -1035,7 +1065,7 @@ def plot_confusion_matrix(matrix, save=None):
     show_figure(figure, save)
 
 
-# --- Other names of the original assignments, for material that was written with them ------------
+# --- Other names of the original assignments, for material that was written with them ----------
 
 train_transforms = transforms.Compose(
     [

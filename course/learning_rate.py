@@ -8,7 +8,15 @@ import matplotlib.pyplot as plt
 from torch import optim
 from tqdm import tqdm
 
-from utils import check_batch, check_labels, check_loss, check_setup, reset_modes, show_figure
+from utils import (
+    check_batch,
+    check_labels,
+    check_loss,
+    check_prediction,
+    check_setup,
+    reset_modes,
+    show_figure,
+)
 
 __all__ = ["learning_rate_test", "plot_learning_rates"]
 
@@ -35,6 +43,7 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         prediction = trial(data)
+        check_prediction(prediction, criterion)
         check_labels(target, prediction)
         loss = criterion(prediction, target)
         rates.append(rate)
@@ -42,7 +51,7 @@ def learning_rate_test(model, device, train_loader, criterion, lowest=1e-3, high
         has_exploded = not losses[-1] < 2 * losses[0]  # also true for nan
         if len(losses) > 1 and has_exploded:
             break
-        check_loss(loss, len(losses), criterion, prediction)
+        check_loss(loss, len(losses))
         loss.backward()
         optimizer.step()
     return rates, losses

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,17 @@ class Linear(nn.Module):
 
     def forward(self, x):
         return F.log_softmax(self.fc(x.flatten(1)), dim=1)
+
+
+def mnist_files(train=30, test=20):
+    """Random digits in MNIST's files: their contents by name."""
+    files = {}
+    for part, size in [("train", train), ("t10k", test)]:
+        images = torch.randint(0, 256, (size, 28, 28), dtype=torch.uint8).numpy().tobytes()
+        labels = (torch.arange(size) % 10).to(torch.uint8).numpy().tobytes()
+        files[f"{part}-images-idx3-ubyte"] = struct.pack(">4i", 2051, size, 28, 28) + images
+        files[f"{part}-labels-idx1-ubyte"] = struct.pack(">2i", 2049, size) + labels
+    return files
 
 
 def sgd(model, rate=0.01):

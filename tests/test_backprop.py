@@ -6,24 +6,27 @@ from course.backprop import draw_network, plot_errors, plot_landscape, print_tab
 
 NODES = {"i1": (0, 0), "i2": (0, -1), "h1": (1, 0), "h2": (1, -1), "o1": (2, 0), "o2": (2, -1)}
 WAYS = ["i1 h1", "i2 h1", "i1 h2", "i2 h2", "h1 o1", "h2 o1", "h1 o2", "h2 o2"]  # of w1 ... w8
+WAYS = [[NODES[name] for name in way.split()] for way in WAYS]
 
 
 @pytest.fixture
 def network(figures):
     """The axes with the network whose weights are 0.1 ... 0.8."""
-    draw_network([0.05, 0.1], [n / 10 for n in range(1, 9)], [0.01, 0.99])
+    paths = [["w1", "w5"], ["w1", "w7"]]
+    draw_network([0.05, 0.1], [n / 10 for n in range(1, 9)], [0.01, 0.99], paths)
     (ax,) = figures[0].axes
     return ax
 
 
-def test_each_weight_stands_on_its_connection(network):
-    ways = [[NODES[name] for name in way.split()] for way in WAYS]
-    assert [
-        [tuple(point) for point in line.get_xydata().tolist()] for line in network.lines
-    ] == ways
+def test_each_weight_stands_on_its_connection_and_paths_are_coloured(network):
+    lines = [[tuple(point) for point in line.get_xydata().round()] for line in network.lines]
+    assert lines == [*WAYS, WAYS[0], WAYS[4], WAYS[0], WAYS[6]]
+    colours = [line.get_color() for line in network.lines[7:]]
+    assert colours[1] == colours[2] and colours[3] == colours[4]
+    assert len(set(colours)) == 3, "the connections are grey, and each path has a colour"
     labels = [text for text in network.texts if text.get_text().startswith("w")]
-    assert [text.get_text() for text in labels] == [f"w{n} = 0.{n}0" for n in range(1, 9)]
-    for label, ((x1, y1), (x2, y2)) in zip(labels, ways):
+    assert [label.get_text() for label in labels] == [f"w{n} = 0.{n}0" for n in range(1, 9)]
+    for label, ((x1, y1), (x2, y2)) in zip(labels, WAYS):
         x, y = label.get_position()
         assert x1 < x < x2
         assert y == pytest.approx(y1 + (x - x1) * (y2 - y1))
@@ -35,13 +38,12 @@ def test_nodes_and_targets_stand_where_they_belong_and_nothing_is_cut_off(networ
     assert circles == set(NODES.values())
     places = {text.get_text(): text.get_position() for text in network.texts}
     names = {text.split("\n")[0]: place for text, place in places.items()}
-    assert {name: names[name] for name in NODES} == NODES
+    assert names.items() >= NODES.items()
     assert places["i1\n0.05"] == NODES["i1"] and places["i2\n0.10"] == NODES["i2"]
     assert places["target t1 = 0.01"][1] == 0 and places["target t2 = 0.99"][1] == -1
     left, right = network.get_xlim()
     bottom, top = network.get_ylim()
     assert all(left < x < right and bottom < y < top for x, y in places.values())
-    assert not network.axison
 
 
 def test_error_graphs_show_the_errors_and_empty_panels_are_hidden(figures):
@@ -71,15 +73,6 @@ def test_a_table_has_a_column_for_each_heading(capsys):
         "  10  -1.000  0.000",
     ]
     assert others == ["        x", "a word  1"]
-
-
-def test_paths_are_coloured_along_their_weights(figures):
-    draw_network([0.05, 0.1], [0.5] * 8, [0.01, 0.99], paths=[["w1", "w5"], ["w1", "w7"]])
-    thick = [line for line in figures[0].axes[0].lines if line.get_linewidth() > 3]
-    ways = [(tuple(line.get_xdata()), [round(y) for y in line.get_ydata()]) for line in thick]
-    assert ways == [((0, 1), [0, 0]), ((1, 2), [0, 0]), ((0, 1), [0, 0]), ((1, 2), [0, -1])]
-    colours = [line.get_color() for line in thick]
-    assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
 def test_the_landscape_shows_each_descent_where_it_went(figures):

@@ -19,21 +19,16 @@ def test_it_knows_the_error_and_the_gradients_of_its_weights():
 
 def test_its_page_and_the_website_start_with_the_lessons_variables():
     weights = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    bench = BackpropBench([0.9, 0.1], weights, [1, 0], learning_rate=0.2)
+    bench = BackpropBench([0.9, 0.1], weights, [1, 0], learning_rate=0)
     assert bench.state() == {
         "inputs": [0.9, 0.1],
         "targets": [1.0, 0.0],
         "weights": weights,
         "start": weights,
-        "learning_rate": 0.2,
+        "learning_rate": 0.0,
         "past": [],
         "has_gradients": False,
     }
-
-
-@pytest.mark.parametrize("rate", [0, 1000])
-def test_the_learning_rate_may_be_from_0_to_1000(rate):
-    assert BackpropBench(learning_rate=rate).learning_rate == rate
 
 
 @pytest.mark.parametrize(
@@ -51,7 +46,7 @@ def test_the_learning_rate_may_be_from_0_to_1000(rate):
 def test_wrong_numbers_are_refused(name, value, sentence):
     with pytest.raises(ValueError, match=sentence):
         BackpropBench(**{name: value})
-    bench = BackpropBench()
+    bench = BackpropBench(learning_rate=1000)
     before = getattr(bench, name)
     with pytest.raises(ValueError, match=sentence):
         setattr(bench, name, value)

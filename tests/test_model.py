@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers import HERE, run_python, same
 from torch import nn
 
@@ -42,7 +41,6 @@ TOTAL = {Net: 593_200, NetGAP: 17_466, NetFC: 19_602, NetMini: 5_797, NetMicro: 
 MEGABYTES = {Net: "0.67", NetGAP: "1.11", NetFC: "0.74", NetMini: "0.35", NetMicro: "0.26"}
 
 each_network = pytest.mark.parametrize("Network", networks.NETWORKS)
-each_table = pytest.mark.parametrize("Network", TABLES)
 
 
 def table_rows(text):
@@ -57,12 +55,7 @@ def test_all_networks_are_listed_and_can_be_imported_with_a_star():
     assert {Network.__name__ for Network in networks.NETWORKS} <= set(networks.__all__)
 
 
-@each_table
-def test_number_of_parameters(Network):
-    assert sum(parameter.numel() for parameter in Network().parameters()) == TOTAL[Network]
-
-
-@each_table
+@pytest.mark.parametrize("Network", TABLES)
 def test_summary_row_for_row(Network, capsys):
     Network().summary()
     printed = capsys.readouterr().out
@@ -88,16 +81,6 @@ def test_summary_of_another_size_says_what_the_network_needs():
 
 
 @each_network
-@pytest.mark.parametrize("size", [1, 300])
-def test_batch_sizes(Network, size):
-    network = Network().eval()
-    with torch.no_grad():
-        answer = network(torch.randn(size, 1, 28, 28))
-    assert answer.shape == (size, 10)
-    torch.testing.assert_close(answer.exp().sum(dim=1), torch.ones(size))
-
-
-@each_network
 def test_training_with_a_batch_of_one(Network):
     network = Network()
     network(torch.randn(1, 1, 28, 28)).sum().backward()
@@ -112,51 +95,25 @@ def test_the_rest_of_the_batch_does_not_change_an_answer(Network):
         together = network(images)
         alone = torch.cat([network(image[None]) for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-@each_network
-def test_a_network_can_memorise_32_digits(Network):
-    torch.manual_seed(1)
-    network = Network()
-    images, labels = torch.randn(32, 1, 28, 28), torch.arange(32) % 10
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        F.nll_loss(network(images), labels).backward()
-        optimizer.step()
-    assert (network(images).argmax(dim=1) == labels).float().mean() > 0.9
-
-
-def test_average_pooling_is_the_mean_over_the_last_maps():
-    network = NetGAP().eval()
-    images = torch.randn(4, 1, 28, 28)
-    maps = network.transition1(network.block1(images))
-    maps = network.block3(network.transition2(network.block2(maps)))
-    by_hand = network.classes(maps).mean(dim=(2, 3)).log_softmax(dim=1)
-    torch.testing.assert_close(network(images), by_hand)
+    torch.testing.assert_close(together.exp().sum(dim=1), torch.ones(8))
 
 
 @each_network
-def test_the_fast_layout_changes_only_rounding(Network):
+def test_the_fast_layout_changes_only_rounding(Network, monkeypatch):
     """The oracle: the same layers on images in the usual layout."""
-    network = Network().train().double()
+    network = Network().double()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0
     images = torch.randn(8, 1, 28, 28, dtype=torch.float64)
     assert networks.check_images(images, network).is_contiguous(memory_format=torch.channels_last)
-    fast = network(images)
-    fast.logsumexp(dim=1).sum().backward()
-    gradients = [parameter.grad.clone() for parameter in network.parameters()]
-    network.zero_grad()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "check_images", lambda images, _: images)
-        usual = network(images)
-    usual.logsumexp(dim=1).sum().backward()
-    torch.testing.assert_close(fast, usual)
-    for ours, parameter in zip(gradients, network.parameters()):
-        torch.testing.assert_close(ours, parameter.grad)
+    results = []
+    for _ in range(2):
+        answer = network(images)
+        slopes = torch.autograd.grad(answer.logsumexp(dim=1).sum(), network.parameters())
+        results.append([answer, *slopes])
+        monkeypatch.setattr(networks, "check_images", lambda images, _: images)
+    torch.testing.assert_close(*results)
 
 
 IMAGES = torch.zeros(2, 1, 28, 28)

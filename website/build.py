@@ -8,6 +8,7 @@
 
 import argparse
 import base64
+import io
 import json
 import re
 import shutil
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_output
+from PIL import Image
 
 import model
 from benchmarks import report
 from course import LESSONS
 from course.checkpoints import get_trained
 from course.exercises import NUMBERS
+from course.spreadsheet import write_spreadsheet
 from course.widgets.bench import BackpropBench
 from course.widgets.look import Widget
 from tools.publish import PLACEHOLDER, current
@@ -40,20 +43,21 @@ PAGES = {  # of the repository, and what they are called on the website
     "docs/teaching.md": "teaching.md",
 }
 QUIZ = "docs/quiz.md"  # becomes a page for each lesson
+SPREADSHEET = "Backpropagation.xlsx"  # as lesson 6 calls it
 WIDGETS = {
     "DigitPad": "pad",
     "BackpropBench": "bench",
     "ConvolutionLens": "lens",
     "TrainingFilm": "film",
 }
-NETWORK_OF = {"pad": "NetGAP", "lens": "Net"}
+NETWORK = "NetGAP"  # that the pad and the lens start with: its weights are the smallest part
 NOTES = {  # below a widget
-    "lens": "On this page, the lens shows the network that comes with the course, "
-    "not the one trained above.",
+    "lens": "On this page, the lens starts with <code>NetGAP</code> ({NetGAP}). For "
+    "<code>conv1</code>, choose <code>Net</code> ({Net}), with the weights that come with the "
+    "course, not those trained above.",
     "pad": "On this page, the pad starts with <code>NetGAP</code>. "
     "The list has <code>Net</code>, too.",
 }
-HEAVY = 1_000_000  # bytes: a network of this size waits until a visitor asks for it
 
 
 def main():
@@ -78,11 +82,12 @@ def build(folder):
     shutil.copytree(SITE / "static", static)
     for name in ["Test_Images", "website/badges"]:
         shutil.copytree(ROOT / name, folder / name)
-    for name in ["conf.py", "kernels.ts"]:
+    for name in ["play.md", "404.md", "kernels.ts"]:
         shutil.copy(SITE / name, folder)
+    settings = (SITE / "conf.py").read_text(encoding="utf-8")
+    (folder / "conf.py").write_text(settings.replace("{{home}}", home_of(current())))
     copy_widgets(static)
     (static / "stills").mkdir()
-    shutil.copy(ROOT / "Test_Images" / "digit_pad.png", static / "stills")
     sizes = export_networks(static / "networks")
     export_digits(static / "digits.bin.gz")
     export_numbers(static / "answers.json")
@@ -94,7 +99,7 @@ def build(folder):
             copy_page(source, folder)
     write_quizzes(folder)
     write_landing_page(folder)
-    shutil.copy(SITE / "play.md", folder)
+    write_example(static / "lessons" / SPREADSHEET)
 
 
 def copy_widgets(static):
@@ -136,7 +141,7 @@ def export_networks(folder):
 
 
 def megabytes(size):
-    return f"{size / 1e6:.1f} MB" if size >= HEAVY else f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 # --- Pages and lessons ---------------------------------------------------------------------------
@@ -190,10 +195,14 @@ def copy_lesson(source, folder, sizes):
     notebook = nbformat.read(ROOT / source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = relink(cell.source, source)
+            plots = re.sub(r"(!\[.*?\]\(Test_Images/\S+\))", r"\1{.dark-light .plot}", cell.source)
+            cell.source = relink(plots, source)
             continue
         if cell.metadata.get("jupyter", {}).get("outputs_hidden"):  # an answer, or a long log
             cell.metadata.setdefault("tags", []).append("hide-output")
+        if "write_spreadsheet(" in cell.source:
+            link = f'<a href="_static/lessons/{SPREADSHEET}" download>Download the spreadsheet</a>'
+            cell.outputs = [new_output("display_data", {"text/html": link})]
         check = find_check(cell)
         if check:
             html = f'<div class="answers" data-check="{check}"></div>'
@@ -201,14 +210,29 @@ def copy_lesson(source, folder, sizes):
         for output in cell.outputs:
             widget = find_widget(output)
             if widget:
-                save_picture(cell, output, folder)
+                save_picture(widget, output, folder)
                 output.data = {"text/html": live(widget, cell, sizes)}
+            elif "image/png" in output.get("data", {}):
+                cell.metadata.mystnb.image["classes"] = classes_of(output.data["image/png"])
     demote(notebook.cells)
     first = notebook.cells[0]
     download = f'<a href="_static/lessons/{source}" download>Download this notebook</a>'
     last_badge = r"(\n\[!\[.*\n)(?!\[!\[)"
     first.source = re.sub(last_badge, rf"\1{download}\n", first.source, count=1)
     nbformat.write(notebook, folder / source)
+
+
+def write_example(path):
+    """Write the spreadsheet that lesson 6 makes, for visitors to download."""
+    bench = BackpropBench()
+    write_spreadsheet(path, bench.inputs, bench.weights, bench.targets, bench.learning_rate)
+
+
+def classes_of(picture):
+    """A picture's classes: a plot on white paper may turn dark with the page, a digit may not."""
+    pixels = Image.open(io.BytesIO(base64.b64decode(picture))).convert("L")
+    dark = sum(pixels.histogram()[:60]) / (pixels.width * pixels.height)
+    return "dark-light plot" if dark < 0.1 else "dark-light"
 
 
 def find_check(cell):
@@ -249,26 +273,23 @@ def find_widget(output):
     return WIDGETS.get(kind)
 
 
-def save_picture(cell, output, folder):
+def save_picture(widget, output, folder):
     """Save the still picture that a visitor sees until the widget starts."""
     picture = base64.b64decode(output.data["image/png"])
-    (folder / "_static" / "stills" / f"{cell.id}.png").write_bytes(picture)
+    (folder / "_static" / "stills" / f"{widget}.png").write_bytes(picture)
 
 
 def live(widget, cell, sizes):
     """The HTML for a widget: its still picture until host.js starts it."""
-    attributes = f'class="live live-{widget}" data-widget="{widget}"'
+    attributes = f'id="{widget}" class="live live-{widget}" data-widget="{widget}"'
     alt = cell.metadata.mystnb.image.alt
-    content = f'<img src="_static/stills/{cell.id}.png" alt="{alt}">'
+    picture = f'<img src="_static/stills/{widget}.png" alt="{alt}">'
     note = ""
-    if widget in NETWORK_OF:
-        network = NETWORK_OF[widget]
-        attributes += f' data-network="{network}"'
-        if sizes[network] >= HEAVY:
-            content += f"<button>Wake it up ({megabytes(sizes[network])})</button>"
     if widget in NOTES:
-        note = f'<p class="live-note">{NOTES[widget]}</p>'
-    return f"<div {attributes}>{content}</div>{note}"
+        attributes += f' data-network="{NETWORK}"'
+        text = NOTES[widget].format(**{name: megabytes(size) for name, size in sizes.items()})
+        note = f'<p class="live-note">{text}</p>'
+    return f"<div {attributes}>{picture}</div>{note}"
 
 
 # --- The landing page ----------------------------------------------------------------------------

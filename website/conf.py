@@ -3,6 +3,8 @@
 import base64
 import functools
 import hashlib
+import html
+import json
 import re
 import shutil
 import struct
@@ -19,7 +21,8 @@ project = "Handwritten digits with PyTorch"
 html_title = project
 language = "en"
 exclude_patterns = ["_static", "_html", "_doctrees"]
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx_copybutton"]
+html_baseurl = "{{home}}"  # website/build.py knows it
 
 nb_execution_mode = "off"  # the saved outputs are those of full runs on MNIST
 nb_merge_streams = True
@@ -28,12 +31,14 @@ nb_code_prompt_show = "Show the output"  # of a cell whose reader is asked to pr
 nb_code_prompt_hide = "Hide the output"
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
+copybutton_selector = ".cell_input pre, .highlight-bash pre, .highlight-python pre"
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["widgets.css", "site.css"]
 html_js_files = [
     ("from_file.js", {"defer": "defer"}),
+    ("page.js", {"type": "module"}),
     ("host.js", {"type": "module"}),
     ("answers.js", {"type": "module"}),
 ]
@@ -47,6 +52,7 @@ html_theme_options = {
     "navbar_start": [],  # the header repeats what stands in the sidebar
     "navbar_persistent": [],
     "footer_content_items": [],
+    "back_to_top_button": False,  # it covers what one reads
 }
 html_context = {"default_mode": "auto"}  # light or dark, as the visitor's system is
 html_math_renderer = "katex"
@@ -97,6 +103,90 @@ def copy_katex(app, exception):
     shutil.copy(KATEX / "dist" / "katex.min.css", target)
 
 
+# --- What search engines and messengers show of a page ---
+
+DESCRIPTIONS = {
+    "S5": "Lesson 5: work out what a convolution computes, write the training loop yourself, train "
+    "a network on 60,000 handwritten digits, and look inside it.",
+    "S6": "Lesson 6: backpropagation by hand, with numbers to drag; then a network of fewer than "
+    "20,000 parameters that recognises 99.4 % of new digits.",
+    "play": "Train a neural network in your browser: watch it learn to read handwritten digits, "
+    "draw into it, break it, and repair it.",
+}
+DESCRIPTION = (
+    "Draw a digit, and a neural network reads it in your browser. Two lessons with PyTorch, in "
+    "which you build such networks and train them yourself."
+)
+
+
+def add_description(app, pagename, templatename, context, doctree):
+    """Give a page its description and the preview picture."""
+    tags = {
+        "description": DESCRIPTIONS.get(pagename, DESCRIPTION),
+        "og:title": context.get("title") or project,
+        "og:description": DESCRIPTIONS.get(pagename, DESCRIPTION),
+        "og:image": f"{html_baseurl}_static/stills/pad.png",
+        "og:type": "website",
+    }
+    lines = [context.get("metatags", "")]
+    for name, content in tags.items():
+        key = "property" if ":" in name else "name"
+        text = html.escape(re.sub("<[^>]*>", "", html.unescape(content)))
+        lines.append(f'<meta {key}="{name}" content="{text}">')
+    context["metatags"] = "\n".join(lines)
+
+
+# --- Passages to search, and terms that explain themselves ---
+
+
+def own_text(node):
+    """The text of a section without that of its subsections, on one line."""
+    parts = []
+    for child in node.children:
+        if not isinstance(child, (nodes.section, nodes.title, nodes.raw, nodes.comment)):
+            parts.append(child.astext())
+    return " ".join(" ".join(parts).split())
+
+
+def terms_of(doctree):
+    """The entries of the glossary: an anchor, the term and its text for each."""
+    for item in doctree.findall(nodes.list_item):
+        anchors = [anchor for part in item.findall(nodes.inline) for anchor in part["ids"]]
+        if anchors:
+            term = item.next_node(nodes.strong).astext()
+            yield anchors[0], term, " ".join(item.astext().split())
+
+
+def passages_of(env, name):
+    """The passages of a page: its sections, or the entries of the glossary."""
+    doctree = env.get_doctree(name)
+    title = env.titles[name].astext()
+    if name == "glossary":
+        for anchor, term, text in terms_of(doctree):
+            yield {"page": name, "title": title, "heading": term, "anchor": anchor, "text": text}
+        return
+    for section in doctree.findall(nodes.section):
+        heading = section.next_node(nodes.title).astext()
+        anchor = section["ids"][0]
+        text = own_text(section)
+        yield {"page": name, "title": title, "heading": heading, "anchor": anchor, "text": text}
+
+
+def write_passages(app, exception):
+    """Write what search.js searches."""
+    if exception:
+        return
+    names = [name for name in sorted(app.env.found_docs) if name != "404"]
+    passages = [passage for name in names for passage in passages_of(app.env, name)]
+    path = Path(app.outdir) / "_static" / "passages.json"
+    path.write_text(json.dumps(passages, ensure_ascii=False), encoding="utf-8")
+
+
+def add_search(app, pagename, templatename, context, doctree):
+    if pagename == "search":
+        app.add_js_file("search.js", type="module")
+
+
 # --- The playground ---
 
 
@@ -131,10 +221,15 @@ def finish_pages(app, exception):
     site = Path(app.outdir)
     # 1.5 MB of icons; the theme has the same ones as a font.
     icons = r"<script [^>]*fontawesome[^>]*></script>|<link [^>]*fontawesome.js[^>]*>"
+    others = r"<script [^>]*(searchtools|language_data|searchindex)\.js[^>]*></script>"
+    terms = {anchor: text for anchor, _, text in terms_of(app.env.get_doctree("glossary"))}
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<img [^>]*>", lambda match: sized(match[0], site), text)
-        text = re.sub(icons, "", text)
+        text = re.sub(f"{icons}|{others}", "", text)  # search.js searches in their place
+        text = rename_buttons(text)
+        if page.name != "glossary.html":
+            text = explain_terms(text, terms)
         page.write_text(text.replace("<head>", f"<head>\n{policy(text)}", 1), encoding="utf-8")
     for unused in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome.js")]:
         unused.unlink()
@@ -160,6 +255,24 @@ def policy(page):
     return f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
 
 
+def rename_buttons(page):
+    """Name what the theme and MyST-NB name otherwise than a visitor would, or sees it."""
+    page = page.replace('title="Toggle primary sidebar"', 'title="All pages"')
+    page = page.replace('title="Toggle secondary sidebar"', 'title="Contents of this page"')
+    page = page.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    return re.sub(r'(class="btn search-button-field [^>]*?) aria-label="Search"', r"\1", page)
+
+
+def explain_terms(page, terms):
+    """Let each link to the glossary carry the term's explanation; site.css shows it."""
+
+    def explain(match):
+        text = html.escape(terms.get(match[2], ""))
+        return f'{match[1]} data-term="{text}">' if text else match[0]
+
+    return re.sub(r'(<a class="reference internal" href="glossary.html#([\w-]+)")>', explain, page)
+
+
 def sized(tag, folder):
     """A picture with its size, so that the text does not jump while it is loaded."""
     source = re.search(r'src="([^"]+)"', tag)
@@ -175,6 +288,9 @@ def setup(app):
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.connect("html-page-context", add_katex)
     app.connect("html-page-context", add_playground)
+    app.connect("html-page-context", add_description)
+    app.connect("html-page-context", add_search)
     app.connect("build-finished", copy_katex)
     app.connect("build-finished", compile_kernels)
+    app.connect("build-finished", write_passages)
     app.connect("build-finished", finish_pages)

@@ -82,9 +82,10 @@ PARAMETERS = {
 
 CONVOLUTION = {
     "middle": Number(
-        7,
+        5,
         "multiply the four numbers of the middle square by the filter's, and add the products",
         {
+            9: "one number of the filter is -1, so its product is subtracted",
             6: "the filter was turned round, but here it stays as it is written",
             4: "this is the corner, so move the filter one pixel down and to the right",
         },

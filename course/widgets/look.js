@@ -48,8 +48,9 @@ export const accentOf = (part) => getComputedStyle(part).getPropertyValue("--cou
 
 /** RGBA pixels from greys, each from 0 to 255. */
 export function greyPixels(greys) {
-  const rgba = new Uint8ClampedArray(4 * greys.length);
-  for (const [place, grey] of greys.entries()) rgba.set([grey, grey, grey, 255], 4 * place);
+  const rgba = new Uint8ClampedArray(4 * greys.length).fill(255);
+  for (let place = 0; place < greys.length; place++)
+    rgba.fill(greys[place], 4 * place, 4 * place + 3);
   return rgba;
 }
 
@@ -58,6 +59,21 @@ export function drawPixels(canvas, width, height, rgba) {
   canvas.width = width;
   canvas.height = height;
   canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
+}
+
+/** Squares of cells side by side in one picture: in rows of at most `most`, with gaps of a pixel. */
+export function gridOf(count, most, width, height) {
+  const columns = Math.min(count, most);
+  const gridWidth = columns * (width + 1) - 1;
+  return {
+    width: gridWidth,
+    height: Math.ceil(count / columns) * (height + 1) - 1,
+    /** The pixel for a cell of a square. */
+    place(square, cell) {
+      const top = Math.floor(square / columns) * (height + 1) + Math.floor(cell / width);
+      return top * gridWidth + (square % columns) * (width + 1) + (cell % width);
+    },
+  };
 }
 
 /** Whether the browser lets a page draw and read it back: some block that, to hide its user. */

@@ -304,11 +304,20 @@ def test_light_goes_from_left_to_right_and_back(page, name, direction):
     assert delays == sorted(delays) and len(set(delays)) == 6
 
 
-def test_on_a_phone_the_network_can_be_read_and_scrolled(page):
+def test_on_a_phone_all_of_the_network_can_be_read(page):
     show(page, BackpropBench())
-    page.set_viewport_size({"width": 360, "height": 760})
-    assert fits(page) and weight(page, 1).bounding_box()["height"] >= 25
-    scroller = page.locator(".bench-scroll")
-    scroller.evaluate("place => place.scrollTo(1000, 0)")
-    end = scroller.bounding_box()
-    assert 100 < middle(page.locator(".bench-error"))[0] < end["x"] + end["width"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    press(page, "Backward")
+    assert fits(page)
+    for part in [*page.locator("[data-node]").all(), page.locator(ERROR)]:
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert box["y"] + box["height"] <= 844, "outputs and error are in view"
+    scale = page.locator(".bench-network").bounding_box()["width"] / 360
+    size = "text => parseFloat(getComputedStyle(text).fontSize)"
+    assert scale * page.locator(".bench-gradient").first.evaluate(size) >= 11
+    boxes = [part.bounding_box() for part in page.locator(".bench-weight rect").all()]
+    for n, box in enumerate(boxes):
+        for other in boxes[:n]:
+            is_beside = abs(box["x"] - other["x"]) >= box["width"] - 3
+            assert is_beside or abs(box["y"] - other["y"]) >= box["height"], "none covers another"

@@ -103,7 +103,7 @@ def test_each_epoch_shows_its_own_filters_maps_and_answer(by_hand):
             by_hand.locator(".film input").press("ArrowRight")
             assert best(by_hand) == [str(3 + epoch), "91 %"]
         colours = [canvas.evaluate(PIXEL) for canvas in by_hand.locator(".film canvas").all()]
-        assert colours == [colour, [10 + 10 * epoch] * 3, [77] * 3]
+        assert colours == [[77] * 3, colour, [10 + 10 * epoch] * 3]
         text = f"changed by {11 * epoch}.0 % in this epoch" if epoch else "before training"
         assert texts(by_hand, ".film-change") == [f"filters of the first layer, {text}"]
 

@@ -230,7 +230,7 @@ def test_formulas_begin_inside_the_page_and_scroll_to_their_end(visit, width):
 
 def test_search_finds_a_term(visit):
     page = visit("search.html?q=receptive+field")
-    page.locator("#search-results li a", has_text="Lesson 5").first.wait_for()
+    page.locator("#search-results li", has_text="Lesson 5").first.wait_for()
 
 
 def test_the_theme_can_be_switched(visit):
@@ -262,7 +262,6 @@ def test_widgets_that_sleep_are_printed_too(visit):
     page.emulate_media(media="print")
     assert page.locator(".live-lens > img").is_visible()
     assert page.locator(".live-film > img").is_visible()
-    assert not page.get_by_role("button", name="Wake").is_visible()
 
 
 # --- The quiz ------------------------------------------------------------------------------------
@@ -304,11 +303,9 @@ def test_the_quiz_works_by_keyboard(visit):
 
 
 def awake(page, widget):
-    """Wait until a widget has started; wake it if it waits for that."""
+    """Wait until a widget has started."""
     place = page.locator(f".live-{widget}")
     place.scroll_into_view_if_needed()
-    if place.get_by_role("button", name="Wake").count():
-        place.get_by_role("button", name="Wake").click()
     page.locator(f".live-{widget}[data-state=awake]").wait_for()
     return place
 
@@ -318,7 +315,6 @@ def height_of(place):
 
 
 OUTSIDE = """place => [...place.querySelectorAll("*")].filter(part =>
-  !part.parentElement.closest(".bench-scroll") &&
   part.getBoundingClientRect().right > place.getBoundingClientRect().right + 1).length"""
 
 
@@ -406,20 +402,6 @@ def faulty(browser, address):
         yield page
 
 
-def test_a_widget_that_is_being_loaded_says_so(faulty):
-    """Notices: a button that seems dead, or that stays and does nothing any more."""
-    waiting = []
-    faulty.route("**/networks/Net.bin", lambda route: waiting.append(route))
-    faulty.goto("S5.html")
-    place = faulty.locator(".live-lens")
-    with faulty.expect_request("**/networks/Net.bin"):
-        place.get_by_role("button", name="Wake").click()
-    place.get_by_role("button", name="Loading …", disabled=True).wait_for()
-    waiting[0].abort()
-    place.get_by_role("alert").get_by_text("This could not be loaded.").wait_for()
-    assert place.get_by_role("button").count() == 0 and place.locator("img").is_visible()
-
-
 @pytest.mark.parametrize("missing", ["networks/*", "worker.js", "engine.js"])
 def test_a_widget_that_cannot_be_loaded_keeps_its_picture(faulty, missing):
     faulty.route(f"**/{missing}", lambda route: route.abort())
@@ -502,34 +484,21 @@ def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
         bench.get_by_role("button", name="Rewind").click()
 
 
-def test_the_keyboard_stays_with_a_widget_that_it_has_woken(visit):
-    page = visit("S5.html")
-    page.locator(".live-lens").get_by_role("button").press("Enter")
-    page.locator(".live-lens[data-state=awake]").wait_for()
-    assert page.evaluate("() => document.activeElement.closest('.lens') !== null")
-
-
-def test_a_double_click_wakes_a_widget_once(visit):
-    page = visit("S5.html")
-    page.locator(".live-lens").get_by_role("button").dblclick()
-    page.locator(".live-lens[data-state=awake]").wait_for()
-    page.wait_for_load_state("networkidle")
-    assert page.locator(".lens").count() == 1
-
-
 def test_the_lens_explains_all_layers_of_the_trained_network(visit):
     page = visit("S5.html")
     place = awake(page, "lens")
     sentence = place.locator(".lens-sum")
-    for number, option in enumerate(place.locator("option").all_inner_texts()):
-        place.locator("select").select_option(str(number))
+    place.get_by_label("network").select_option("Net")
+    place.locator("option", has_text="conv1").wait_for(state="attached")
+    for number, option in enumerate(place.locator(".lens option").all_inner_texts()):
+        place.locator(".lens select").select_option(str(number))
         assert "cannot explain" not in sentence.inner_text(), option
         assert place.evaluate(CUT_OFF) == 0, f"{option}: the number of the last map"
     page.screenshot(path=PICTURES / "site-lens.png")
     assert "for the digit 7" in place.locator(".lens-caption").inner_text(), "the first test digit"
     height = place.locator(".lens-map").bounding_box()["height"]
     assert height >= 24, "a row of numbers can be pointed at"
-    place.locator("select").select_option("0")
+    place.locator(".lens select").select_option("0")
     place.locator(".lens-map").hover(position={"x": 2, "y": 2})  # a black corner
     black = f"{-utils.MEAN / utils.STD:.3f}".replace("-", "−")
     assert f"normalised: {black}." in sentence.inner_text()

@@ -111,18 +111,18 @@ RULES = [  # of SGD
 ]
 
 
-DRIFTS = pytest.mark.xfail(
-    reason="missed: after 50 steps NetFC's losses are up to 0.002 from PyTorch's, and NetMini's "
-    "running means 0.00105; why has not been established"
-)
-
-
 @pytest.mark.parametrize(
-    "Network",
-    [NetGAP, NetMicro, pytest.param(NetFC, marks=DRIFTS), pytest.param(NetMini, marks=DRIFTS)],
+    ["Network", "rate"], [(NetGAP, 0.002), (NetMicro, 0.002), (NetMini, 0.0005), (NetFC, 0.0001)]
 )
-def test_fifty_steps_are_those_of_pytorch(page, address, Network):
-    check_steps(page, address, make(Network), 50, RULES[2])
+def test_fifty_steps_are_those_of_pytorch(page, address, Network, rate):
+    """Of PyTorch with 64 bits, and slow enough: with 32 bits, it does not agree with itself.
+
+    Sooner or later, a number that ReLU compares with 0 is so near to it that rounding decides its
+    sign, and from then on the gradients differ by some per cent. After fifty steps of NetMini at a
+    rate of 0.002, PyTorch's own losses with 32 bits are 0.0009 from those with 64 (0.0014 in the
+    channels-last order); with NetFC at 0.0001 they are 0.0025 from them, and the browser's 0.0005.
+    """
+    check_steps(page, address, make(Network), 50, RULES[2] | {"rate": rate})
 
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=["plain", "momentum"])

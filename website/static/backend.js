@@ -77,6 +77,31 @@ export async function read(name) {
   return JSON.parse(await answer.text(), revive);
 }
 
+/**
+ * A choice of networks, and a place that says what it is doing. `load` fetches the one with this
+ * name, and returns a function that takes it into use.
+ */
+export function chooser(networks, chosen, load) {
+  const select = element("select", ...networks.map(({ name, text }) => new Option(text, name)));
+  select.value = chosen;
+  const status = element("span");
+  status.setAttribute("role", "status");
+  let inUse = chosen;
+  select.onchange = async () => {
+    const name = select.value;
+    status.textContent = `${name} is being loaded …`;
+    const use = await load(name).catch(() => null);
+    if (select.value !== name) return; // another one was chosen meanwhile
+    status.textContent = use ? "" : `${name} could not be loaded.`;
+    if (use) inUse = name;
+    select.value = inUse;
+    use?.();
+  };
+  const label = element("label", "network ", select, " ", status);
+  label.className = "live-choice";
+  return label;
+}
+
 // --- The pad ---
 
 /** Answers the pad's questions with a network that can be changed. */
@@ -107,29 +132,14 @@ export class Reader {
     });
   }
 
-  /** A choice of networks, and a place that says what it is doing. */
+  /** A choice of networks. */
   chooser(networks) {
-    const select = document.createElement("select");
-    select.append(...networks.map(({ name, text }) => new Option(text, name)));
-    select.value = this.#network;
-    const status = document.createElement("span");
-    status.setAttribute("role", "status");
-    select.onchange = () => this.#change(select, status);
-    const label = element("label", "network ", select, " ", status);
-    label.className = "live-choice";
-    return label;
-  }
-  async #change(select, status) {
-    const name = select.value;
-    status.textContent = `${name} is being loaded …`;
-    let isLoaded = true;
-    await askOnce({ task: "fetch", network: name }).catch(() => {
-      isLoaded = false;
+    return chooser(networks, this.#network, async (name) => {
+      await askOnce({ task: "fetch", network: name });
+      return () => {
+        this.#network = name;
+        this.answer();
+      };
     });
-    if (select.value !== name) return; // another one was chosen meanwhile
-    status.textContent = isLoaded ? "" : `${name} could not be loaded.`;
-    if (isLoaded) this.#network = name;
-    else select.value = this.#network;
-    this.answer();
   }
 }

@@ -1,11 +1,11 @@
-// The playground's pictures: curves, filters, and all maps of a layer.
+// The playground's pictures: curves, and the first layer's filters.
 
-import { accentOf, clamp, drawPixels, greyPixels } from "./look.js";
+import { accentOf, clamp, drawPixels, gridOf } from "./look.js";
 
 const MOST = 1000; // points of a curve
 const GUESSING = Math.log(10);
 const DECADES = [0.01, 0.1, 1, 10, 100];
-const LEFT = 34; // room for the numbers beside a chart
+const LEFT = 42; // room for the numbers beside a chart
 const BOTTOM = 16;
 
 /** A curve of any length in little memory: when it is full, neighbours become their mean. */
@@ -91,6 +91,8 @@ export function drawLoss(canvas, { points }, { steps, isBroken }) {
   );
   if (isBroken) drawEnd(context, toX(points.length - 1), height);
   drawSteps(area, steps);
+  const now = isBroken ? `no number any more at step ${steps}` : finite.at(-1)?.toFixed(3);
+  canvas.setAttribute("aria-label", `The loss of each step: now ${now ?? "–"}`);
 }
 
 /** Marks the step at which the loss stopped being a number. */
@@ -133,7 +135,7 @@ export function drawFilters(canvas, weights, kernel) {
   const area = kernel ** 2;
   const count = weights.length / area;
   const largest = weights.reduce((most, weight) => Math.max(most, Math.abs(weight)), 1e-9);
-  const grid = gridOf(count, kernel, 16);
+  const grid = gridOf(count, 16, kernel, kernel);
   const rgba = new Uint8ClampedArray(4 * grid.width * grid.height);
   for (const [n, weight] of weights.entries()) {
     const strength = Math.round((255 * Math.abs(weight)) / largest);
@@ -142,39 +144,4 @@ export function drawFilters(canvas, weights, kernel) {
     rgba.set([...colour, 255], 4 * grid.place(Math.floor(n / area), n % area));
   }
   drawPixels(canvas, grid.width, grid.height, rgba);
-}
-
-/** Squares side by side, in rows of at most so many, with a gap of one pixel. */
-export function gridOf(count, side, most, height = side) {
-  const columns = Math.min(count, most);
-  const width = columns * (side + 1) - 1;
-  return {
-    columns,
-    width,
-    height: Math.ceil(count / columns) * (height + 1) - 1,
-    /** The pixel for a cell of a square. */
-    place(square, cell) {
-      const top = Math.floor(square / columns) * (height + 1) + Math.floor(cell / side);
-      return top * width + (square % columns) * (side + 1) + (cell % side);
-    },
-  };
-}
-
-/** Draws all maps of a layer in one picture, each from its darkest to its brightest number. */
-export function drawMaps(canvas, { output, shape }) {
-  // Single numbers are compared with one another, so they make one row.
-  const [count, height, width] = shape[1] * shape[2] === 1 ? [1, 1, shape[0]] : shape;
-  const grid = gridOf(count, width, 8, height);
-  const rgba = new Uint8ClampedArray(4 * grid.width * grid.height);
-  const area = height * width;
-  for (let map = 0; map < count; map++) {
-    const cells = output.subarray(map * area, (map + 1) * area);
-    const lowest = cells.reduce((least, cell) => Math.min(least, cell), Number.POSITIVE_INFINITY);
-    const span = cells.reduce((most, cell) => Math.max(most, cell - lowest), 0);
-    const pixels = greyPixels(cells.map((cell) => (span > 0 ? (255 * (cell - lowest)) / span : 0)));
-    for (let cell = 0; cell < area; cell++)
-      rgba.set(pixels.subarray(4 * cell, 4 * cell + 4), 4 * grid.place(map, cell));
-  }
-  drawPixels(canvas, grid.width, grid.height, rgba);
-  return grid;
 }

@@ -7,6 +7,5 @@ if (location.protocol === "file:")
       "A browser starts this only from a web server. In the folder of these pages, run " +
       "python3 -m http.server 8000, then open http://localhost:8000.";
     note.setAttribute("role", "alert");
-    place.querySelector("button")?.remove();
     place.append(note);
   }

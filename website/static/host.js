@@ -3,7 +3,8 @@
 // still picture to begin with:
 //     <div class="live" data-widget="pad" data-network="NetGAP"> ... </div>
 
-import { askOnce, FOLDER, Model, Reader, read } from "./backend.js";
+import { askOnce, chooser, FOLDER, Model, Reader, read } from "./backend.js";
+import { demonstrate } from "./demo.js";
 import { normalise } from "./layers.js";
 import { bytesOf, element } from "./look.js";
 
@@ -13,39 +14,41 @@ const BEHIND = {
   bench: async () => ({ model: new Model(await read("bench")) }),
   film: async () => ({ model: new Model(await read("film")) }),
 
-  /** The lens explains what a network computes for the film's digit. */
+  /** The lens explains what the chosen network computes for the film's digit. */
   async lens({ network }) {
-    const { digit } = await read("film");
+    const [{ digit }, networks] = await Promise.all([read("film"), listNetworks()]);
     const picture = Float32Array.from(bytesOf(digit), normalise);
-    const { layers, buffer } = await askOnce({ task: "trace", network, picture });
-    return { model: new Model({ layers, buffer }) };
+    const trace = (name) => askOnce({ task: "trace", network: name, picture });
+    const { layers, buffer } = await trace(network);
+    const model = new Model({ layers, buffer });
+    const extra = chooser(networks, network, async (name) => {
+      const numbers = await trace(name);
+      return () => {
+        model.set("layers", numbers.layers);
+        model.set("buffer", numbers.buffer);
+      };
+    });
+    return { model, extra };
   },
 
   /** The pad sends drawings, and shows what the chosen network reads in them. */
   async pad({ network }) {
     const reader = new Reader(network);
-    const [networks] = await Promise.all([
-      fetch(new URL("networks/index.json", FOLDER)).then((answer) => answer.json()),
-      askOnce({ task: "fetch", network }),
-    ]);
+    const [networks] = await Promise.all([listNetworks(), askOnce({ task: "fetch", network })]);
     return { model: reader.model, extra: reader.chooser(networks) };
   },
 };
 
+async function listNetworks() {
+  const answer = await fetch(new URL("networks/index.json", FOLDER));
+  return answer.json();
+}
+
 // --- Waking the widgets ---
 
 async function wake(place) {
-  if (place.dataset.state) return; // the second click of a double click
-  place.dataset.state = "waking";
-  const button = place.querySelector("button");
-  const hadFocus = button !== null && button === document.activeElement; // before it is disabled
-  if (button) {
-    button.disabled = true;
-    button.textContent = "Loading …";
-  }
   try {
-    const el = await start(place);
-    if (hadFocus) focusFirst(el);
+    await start(place);
     place.dataset.state = "awake";
   } catch (error) {
     place.dataset.state = "failed";
@@ -53,12 +56,10 @@ async function wake(place) {
     note.setAttribute("role", "alert");
     place.append(note);
     console.warn(error);
-  } finally {
-    button?.remove();
   }
 }
 
-/** Puts the widget into its place; returns the element that holds it. */
+/** Puts the widget into its place. */
 async function start(place) {
   const [{ default: widget }, { model, extra }] = await Promise.all([
     import(new URL(`widgets/${place.dataset.widget}.js`, FOLDER)),
@@ -69,14 +70,10 @@ async function start(place) {
   if (extra) place.prepend(extra);
   place.prepend(el);
   widget.render({ model, el });
-  return el;
+  if ("demo" in place.dataset) demonstrate(model, el);
 }
 
-function focusFirst(el) {
-  el.querySelector("select, input, button, [tabindex]")?.focus({ preventScroll: true });
-}
-
-/** Starts a widget as it comes near the window; one that needs megabytes waits for its button. */
+/** Starts a widget as it comes near the window. */
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries)
@@ -88,11 +85,7 @@ const watcher = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
-for (const place of document.querySelectorAll(".live")) {
-  const button = place.querySelector("button");
-  if (button) button.onclick = () => wake(place);
-  else watcher.observe(place);
-}
+for (const place of document.querySelectorAll(".live")) watcher.observe(place);
 
 // --- Paper is white: a page is printed in the light theme ---
 

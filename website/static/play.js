@@ -2,9 +2,8 @@
 // runs in worker.js, with the latest weights.
 
 import { askOnce, FOLDER, Model, Reader } from "./backend.js";
-import { Curve, drawAccuracy, drawFilters, drawLoss, drawMaps } from "./charts.js";
-import { connect } from "./layers.js";
-import { clamp, drawPixels, element, greyPixels } from "./look.js";
+import { Curve, drawAccuracy, drawFilters, drawLoss } from "./charts.js";
+import { drawPixels, element, greyPixels } from "./look.js";
 import { format, parse, SETTINGS } from "./settings.js";
 
 const YOURS = "yours"; // the visitor's network, in worker.js
@@ -101,7 +100,7 @@ class Playground {
       this.start.focus({ preventScroll: true });
     });
     addEventListener("popstate", () => this.useAddress());
-    addEventListener("resize", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(find(".play-charts"));
   }
   useAddress() {
     this.pause();
@@ -210,7 +209,7 @@ class Playground {
   status(text) {
     find(".play-status").textContent = text;
   }
-  showStatus({ steps, images, seconds }, before) {
+  showStatus({ steps, images, seconds, rate }, before) {
     const count = (number) => Math.round(number).toLocaleString("en");
     const duration = seconds - (before?.seconds ?? 0);
     const isTimed = duration > 0.1;
@@ -220,6 +219,7 @@ class Playground {
     const hint = isSlow ? ": slow, NetMicro needs the least time" : "";
     const progress = `Step ${count(steps)} · ${count(images)} images · ${seconds.toFixed(1)} s`;
     this.status(progress + speed + hint);
+    find(".play-rate").textContent = `now ${Number(rate.toPrecision(2))}`;
   }
   draw() {
     if (!this.news) return;
@@ -231,13 +231,11 @@ class Playground {
     drawFilters(find(".play-filters"), filters, first.kernel);
   }
   showDigits(labels) {
-    this.answerTexts = [];
+    this.labels = labels;
     const buttons = this.pictures.map((picture, n) => {
       const canvas = document.createElement("canvas");
       drawPixels(canvas, 28, 28, greyPixels(picture));
-      const text = element("span", "…");
-      this.answerTexts.push({ text, label: labels[n] });
-      const button = element("button", canvas, text);
+      const button = element("button", canvas, element("b", "…"), element("span", "…"));
       button.type = "button";
       button.onclick = () => this.choose(n);
       return button;
@@ -246,15 +244,16 @@ class Playground {
     this.markChosen();
   }
   showAnswers(answers) {
-    for (const [n, probabilities] of answers.entries()) {
-      const { text, label } = this.answerTexts[n];
-      const best = Math.max(...probabilities);
-      const digit = probabilities.indexOf(best);
-      const isAnswer = best > 0;
-      text.textContent = isAnswer ? `${digit} (${Math.round(100 * best)} %)` : "no answer";
-      const button = text.parentElement;
-      button.classList.toggle("play-wrong", digit !== label);
-      button.setAttribute("aria-label", `a ${label}; the network reads ${text.textContent}`);
+    for (const [n, button] of find(".play-digits").childNodes.entries()) {
+      const best = Math.max(...answers[n]);
+      const digit = best > 0 ? answers[n].indexOf(best) : -1; // there may be no number at all
+      const share = best > 0 ? `${Math.round(100 * best)} %` : "";
+      const [, read, sure] = button.childNodes;
+      read.textContent = best > 0 ? digit : "?";
+      sure.textContent = share;
+      button.classList.toggle("play-wrong", digit !== this.labels[n]);
+      const said = best > 0 ? `a ${digit} (${share})` : "nothing";
+      button.setAttribute("aria-label", `a ${this.labels[n]}; the network reads ${said}`);
     }
   }
   choose(n) {
@@ -267,7 +266,7 @@ class Playground {
       button.setAttribute("aria-pressed", n === this.chosen);
   }
 
-  // The same network in the pad, in the overview and in the lens
+  // The same network in the pad and in the lens
   async adopt(weights) {
     const { net: source, raw } = this.settings;
     const copy = weights.slice();
@@ -303,56 +302,16 @@ class Playground {
     const pixels = this.chosen === null ? this.drawing : this.pictures[this.chosen];
     const answer = await askOnce({ task: "trace", network: YOURS, pixels });
     this.isTracing = false;
-    this.showMaps(connect(answer.layers, answer.buffer));
     await this.showLens(answer);
-  }
-  showMaps(layers) {
-    const overview = find(".play-overview");
-    const names = layers.map(({ name }) => name).join();
-    if (this.shownLayers !== names) {
-      overview.replaceChildren(...layers.map((layer, n) => this.layerPicture(layer, n)));
-      this.shownLayers = names;
-    }
-    for (const [n, canvas] of overview.querySelectorAll("canvas").entries())
-      drawMaps(canvas, layers[n]);
-  }
-  layerPicture(layer, n) {
-    const [count, height, width] = layer.shape;
-    const canvas = document.createElement("canvas");
-    const grid = drawMaps(canvas, layer);
-    const scale = grid.height === 1 ? 24 : Math.max(1, Math.round(28 / width));
-    canvas.style.width = `${scale * grid.width}px`;
-    canvas.tabIndex = 0;
-    canvas.setAttribute("role", "button");
-    const maps = count === 1 ? `${height} × ${width}` : `${count} maps of ${height} × ${width}`;
-    const title = `${n}. ${layer.name}: ${maps}`;
-    canvas.setAttribute("aria-label", `${title}. Show how it is computed.`);
-    canvas.onclick = ({ clientX, clientY }) => {
-      const box = canvas.getBoundingClientRect();
-      const columns = height * width === 1 ? count : grid.columns;
-      const column = Math.floor(((clientX - box.left) / box.width) * columns);
-      const cellHeight = (box.height * (height + 1)) / (grid.height + 1);
-      const map = Math.floor((clientY - box.top) / cellHeight) * columns + column;
-      this.lookAt(n, clamp(map, 0, count - 1));
-    };
-    canvas.onkeydown = (event) => {
-      if (event.key !== "Enter" && event.key !== " ") return;
-      event.preventDefault();
-      this.lookAt(n, 0);
-    };
-    const made = element("div", title, canvas);
-    made.className = "play-layer";
-    return made;
-  }
-  lookAt(layer, map) {
-    this.lens?.set("place", [layer, map]);
-    find(".play-lens").scrollIntoView({ block: "nearest" });
   }
   async showLens({ layers, buffer }) {
     if (this.lens === null) {
       this.lens = new Model({ layers, buffer });
       const { default: lens } = await import(new URL("widgets/lens.js", FOLDER));
-      lens.render({ model: this.lens, el: find(".play-lens") });
+      const place = document.createElement("div");
+      find(".play-lens").replaceChildren(place);
+      lens.render({ model: this.lens, el: place });
+      place.querySelector(".lens-all")?.click(); // all maps are shown from the start
       return;
     }
     this.lens.set("layers", layers);

@@ -10,6 +10,7 @@ const TRAINING = 4000; // digits; the others are the unseen ones
 const MEASURED = 500; // training digits on which the accuracy is measured
 export const SHOWN = 12; // unseen digits whose answers are shown
 const MOMENTUM = 0.9;
+const HALVING = 20_000; // images: after so many, a falling rate is half of what it was at first
 const EQUAL = 0.01; // what all weights start at, if that mistake is made
 const VARIATION = { angle: 10, shift: 2, scale: 0.08 }; // of augmented digits, at most
 
@@ -81,6 +82,12 @@ export class Session {
     return { angle: upTo(angle), shift: [upTo(shift), upTo(shift)], scale: 1 + upTo(scale) };
   }
 
+  /** The learning rate now: half, a third, a quarter of the one that was set, as training goes on. */
+  get rate() {
+    const { rate, fall } = this.settings;
+    return fall ? rate / (1 + this.images / HALVING) : rate;
+  }
+
   /** One step of training, on the next digits in a random order. */
   step() {
     for (let lane = 0; lane < this.labels.length; lane++) {
@@ -91,8 +98,12 @@ export class Session {
       this.#put(lane, this.order[this.next], this.settings.augment);
       this.next += 1;
     }
-    const { rate, uncleared } = this.settings;
-    const rule = { rate, momentum: MOMENTUM, isNesterov: true, isClearing: !uncleared };
+    const rule = {
+      rate: this.rate,
+      momentum: MOMENTUM,
+      isNesterov: true,
+      isClearing: !this.settings.uncleared,
+    };
     const { loss } = this.trainer.step(this.batch, this.labels, rule);
     this.steps += 1;
     this.images += this.labels.length;

@@ -7,6 +7,7 @@ export const MISTAKES = ["uncleared", "raw", "equal", "noeval"];
 export const SETTINGS = {
   net: { choices: ["NetMicro", "NetMini", "NetGAP", "NetFC"], usual: "NetMini" },
   rate: { choices: [0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10], usual: 0.03 },
+  fall: { choices: [0, 1], usual: 1 },
   batch: { choices: [16, 32, 64, 128], usual: 32 },
   digits: { lowest: 100, highest: 4000, usual: 4000 },
   augment: { choices: [0, 1], usual: 0 },
@@ -18,6 +19,7 @@ export const SETTINGS = {
 };
 
 const names = Object.keys(SETTINGS);
+const MOST = 3; // sentences about an address, which may be as long as anybody likes
 
 export const usualSettings = () =>
   Object.fromEntries(names.map((name) => [name, SETTINGS[name].usual]));
@@ -45,7 +47,7 @@ export function parse(query) {
       );
     else complaints.push(`The address names “${name.slice(0, 20)}”, which is not a setting.`);
   }
-  return { settings, complaints };
+  return { settings, complaints: complaints.slice(0, MOST) };
 }
 
 /** The address's part for these settings: those that are not the usual ones. */

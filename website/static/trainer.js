@@ -8,7 +8,7 @@ import { loadKernels } from "./training.js";
 const FOLDER = new URL(".", import.meta.url);
 const SLICE = 30; // milliseconds of work before orders are let in
 const NEWS = 300; // milliseconds between news
-const SHARE = 4; // measuring takes at most one part in so many of the time
+const SHARE = 10; // measuring takes at most one part in so many of the time
 const FIRST_UNSEEN = 4000;
 
 let kernels;
@@ -45,9 +45,9 @@ async function fetchDigits() {
 
 /** Sends the page what has changed. */
 function tell(isMeasuring) {
-  const { steps, images, losses, isBroken } = session;
+  const { steps, images, losses, rate, isBroken } = session;
   session.losses = [];
-  const news = { type: "news", steps, images, losses, isBroken, seconds };
+  const news = { type: "news", steps, images, losses, rate, isBroken, seconds };
   if (isMeasuring && !isBroken) news.measured = session.measure();
   postMessage({ ...news, answers: session.answers(), weights: session.weights() });
 }

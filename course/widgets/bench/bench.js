@@ -6,6 +6,7 @@ import { accentOf, clamp, element, fixed, guardKeys, range, useUp } from "../loo
 
 const DIGITS = 4; // after the decimal point
 const LIMIT = 20; // weights go from -20 to 20
+const NARROW = 440; // pixels: with less, the network goes from top to bottom
 const KEYS = {
   ArrowUp: 0.01,
   ArrowRight: 0.01,
@@ -14,6 +15,7 @@ const KEYS = {
   PageUp: 0.1,
   PageDown: -0.1,
 };
+const ENDS = { Home: -LIMIT, End: LIMIT };
 
 // --- Pure functions: they need no page, so tests can call them ---
 
@@ -104,60 +106,93 @@ function changeOf(before, after) {
 
 // --- What is on the page ---
 
-const COLUMNS = [40, 300, 560]; // of the neurons, from left to right
-const ROWS = [60, 240];
-const NEAR = 0.37; // of the way from neuron to neuron, where no two weights meet
+/** Where everything stands if the network goes from left to right. */
+const WIDE = {
+  size: [700, 300],
+  neuron: (layer, number) => [[40, 300, 560][layer], [60, 240][number]],
+  weight: () => 0.37, // of the way from neuron to neuron, where no two weights meet
+  box: [126, 40],
+  targets: [
+    [560, 20],
+    [560, 290],
+  ],
+  error: [654, 150],
+};
 
-/** Where each weight's connection begins and ends, and where its number stands. */
-const WAYS = range(8).map((n) => {
-  const column = n < 4 ? 0 : 1;
-  const x1 = COLUMNS[column];
-  const x2 = COLUMNS[column + 1];
-  const y1 = ROWS[n % 2];
-  const y2 = ROWS[n % 4 < 2 ? 0 : 1];
-  const x = x1 + NEAR * (x2 - x1);
-  const y = y1 + NEAR * (y2 - y1);
-  return { x1, y1, x2, y2, x, y, layer: 1 + 2 * column };
-});
+/** The same on a narrow page: from top to bottom. */
+const TALL = {
+  size: [360, 552],
+  neuron: (layer, number) => [[62, 298][number], [36, 234, 432][layer]],
+  weight: (isStraight) => (isStraight ? 0.66 : 0.26),
+  box: [113, 40],
+  targets: [
+    [62, 480],
+    [298, 480],
+  ],
+  error: [180, 522],
+};
 
-const NEURONS = ["i1", "i2", "h1", "h2", "o1", "o2"].map((name, n) => {
-  const column = Math.floor(n / 2);
-  return { name, x: COLUMNS[column], y: ROWS[n % 2], layer: 2 * column };
-});
+/** Each weight leads from one neuron to another: w1 from i1 to h1, w2 from i2 to h1, ... */
+const WAYS = range(8).map((n) => ({
+  layer: n < 4 ? 0 : 1,
+  from: n % 2,
+  to: n % 4 < 2 ? 0 : 1,
+}));
 
-const TO_ERROR = ROWS.map((y) => ({ x1: COLUMNS[2], y1: y, x2: 655, y2: 150, layer: 5 }));
+const line = ([x1, y1], [x2, y2], turn) =>
+  `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" data-layer="${turn}"/>`;
 
-const line = ({ x1, y1, x2, y2, layer }) =>
-  `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" data-layer="${layer}"/>`;
+/** A letter with an index, as in the lesson's formulas. */
+const symbol = (letter, index) =>
+  `<tspan class="bench-letter">${letter}</tspan><tspan class="bench-index" dy="4">${index}</tspan>`;
 
-const neuron = ({ name, x, y, layer }) => `
+function neuron(name, n, { neuron: placeOf }) {
+  const layer = Math.floor(n / 2);
+  const [x, y] = placeOf(layer, n % 2);
+  return `
   <g class="bench-neuron">
-    <circle cx="${x}" cy="${y}" r="31" data-layer="${layer}"/>
-    <text x="${x}" y="${y - 3}">${name.startsWith("i") ? name : `a_${name}`}</text>
-    <text class="bench-value" data-node="${name}" x="${x}" y="${y + 14}"></text>
+    <circle cx="${x}" cy="${y}" r="31" data-layer="${2 * layer}"/>
+    <text x="${x}" y="${y - 3}">${layer === 0 ? symbol("i", n + 1) : symbol("a", name)}</text>
+    <text class="bench-value" data-node="${name}" x="${x}" y="${y + 15}"></text>
   </g>`;
+}
 
-const weight = ({ x, y }, n) => `
+function weight({ layer, from, to }, n, { neuron: placeOf, weight: shareOf, box }) {
+  const start = placeOf(layer, from);
+  const end = placeOf(layer + 1, to);
+  const share = shareOf(from === to);
+  const [x, y] = [0, 1].map((axis) => start[axis] + share * (end[axis] - start[axis]));
+  const [width, height] = box;
+  return `
   <g class="bench-weight" role="slider" tabindex="0" aria-label="w${n + 1}"
     aria-valuemin="${-LIMIT}" aria-valuemax="${LIMIT}">
-    <rect x="${x - 63}" y="${y - 20}" width="126" height="40" rx="5"/>
-    <text x="${x}" y="${y - 3}"></text>
+    <rect x="${x - width / 2}" y="${y - height / 2}" width="${width}" height="${height}" rx="5"/>
+    <text x="${x}" y="${y - 3}">${symbol("w", n + 1)}<tspan dy="-4"></tspan></text>
     <text class="bench-gradient" x="${x}" y="${y + 14}"></text>
   </g>`;
+}
 
-const NETWORK = `
-<svg class="bench-network" viewBox="0 0 700 300">
-  ${WAYS.map(line).join("")}
-  ${TO_ERROR.map(line).join("")}
-  ${NEURONS.map(neuron).join("")}
-  ${WAYS.map(weight).join("")}
-  <text class="bench-target" x="560" y="20"></text>
-  <text class="bench-target" x="560" y="290"></text>
+/** The drawing of the network, in one of the two layouts. */
+function networkIn(layout) {
+  const { size, neuron: placeOf, targets, error } = layout;
+  const connections = WAYS.map(({ layer, from, to }) =>
+    line(placeOf(layer, from), placeOf(layer + 1, to), 1 + 2 * layer),
+  );
+  const toError = range(2).map((number) => line(placeOf(2, number), error, 5));
+  const names = ["i1", "i2", "h1", "h2", "o1", "o2"];
+  const [x, y] = error;
+  return `
+<svg class="bench-network" viewBox="0 0 ${size.join(" ")}">
+  ${[...connections, ...toError].join("")}
+  ${names.map((name, n) => neuron(name, n, layout)).join("")}
+  ${WAYS.map((way, n) => weight(way, n, layout)).join("")}
+  ${targets.map(([left, top]) => `<text class="bench-target" x="${left}" y="${top}"></text>`).join("")}
   <g class="bench-error">
-    <rect x="610" y="124" width="88" height="52" rx="8" data-layer="5"/>
-    <text x="654" y="146">E</text><text class="bench-value" x="654" y="165"></text>
+    <rect x="${x - 44}" y="${y - 26}" width="88" height="52" rx="8" data-layer="5"/>
+    <text x="${x}" y="${y - 4}">E</text><text class="bench-value" x="${x}" y="${y + 15}"></text>
   </g>
 </svg>`;
+}
 
 const CURVE = `
 <svg viewBox="0 0 260 150" tabindex="0" role="slider" aria-label="The error after each step"
@@ -179,11 +214,11 @@ const BUTTONS = [
 
 const PAGE = `
 <div class="course-widget bench">
-  <div class="bench-scroll">${NETWORK}</div>
+  <div class="bench-place"></div>
   <div class="bench-curve">${CURVE}<div>the error after each step</div></div>
   <div class="bench-tools">
     ${BUTTONS.map(button).join("\n")}
-    <label>learning rate η <input type="number" min="0" max="1000" step="0.1"></label>
+    <label>learning rate η <input inputmode="decimal" autocomplete="off"></label>
   </div>
   <div class="bench-status" role="status"></div>
   <div class="bench-product"></div>
@@ -191,15 +226,31 @@ const PAGE = `
 
 const HINT =
   "Drag a weight to the right or left, or choose it and press the arrow keys. " +
-  "Press Backward, then click a weight to see how its gradient is worked out.";
+  "Press Backward, then click a weight to see how its gradient is worked out. " +
+  "Red lines are positive weights, blue lines negative ones; the thicker, the larger.";
 const SIGNS =
   "Backward: the gradient of each weight. " +
   "Positive: an update lowers the weight (▼). Negative: it raises it (▲).";
 
 /** The lesson's notation on the page: "a_o1" becomes an "a" with the subscript "o1". */
 function withSubscripts(text) {
-  const parts = text.split(/_(\w+)/); // every second part is a subscript
-  return parts.map((part, n) => (n % 2 === 1 ? element("sub", part) : part));
+  const parts = text.split(/(\w)_(\w+)/); // a text, a letter and its subscript, a text, ...
+  const tags = [null, "i", "sub"];
+  return parts.map((part, n) => (n % 3 === 0 ? part : element(tags[n % 3], part)));
+}
+
+/** How the gradient of weight number n is worked out, and what an update makes of the weight. */
+function formulaOf(n, [w, inputs, targets, rate], when = "") {
+  const { names, numbers } = product(n, w, inputs, targets);
+  const value = w[n - 1];
+  const slope = backward(w, inputs, targets)[n - 1];
+  const verb = when ? "The update made" : "An update makes";
+  const change = `${verb} w_${n} = ${show(value)} − ${rate} · ${inBrackets(slope)} = `;
+  return [
+    element("div", when, ...withSubscripts(`∂E/∂w_${n} = ${names}`)),
+    element("div", `= ${numbers} = `, element("b", show(slope))),
+    element("div", ...withSubscripts(change), element("b", show(value - rate * slope)), "."),
+  ];
 }
 
 function arrowOf(slope) {
@@ -216,29 +267,50 @@ class Bench {
   drag = null; // the pointer that moves a weight: { id, x, y, start }
   earlier = []; // the curve before the last Rewind
   pointed = null; // the step on the curve under the pointer
+  before = null; // the weights and the rest before the last update, to look back at a gradient
+  layout = null;
 
   constructor(model, el) {
     el.innerHTML = PAGE;
     this.model = model;
     this.root = el.querySelector(".bench");
-    this.network = this.root.querySelector(".bench-network");
-    this.weights = [...this.root.querySelectorAll(".bench-weight")];
     this.rate = this.root.querySelector("input");
     this.status = this.root.querySelector(".bench-status");
     this.curve = this.root.querySelector(".bench-curve svg");
     this.listenToButtons();
-    this.rate.onchange = () => this.setRate();
-    for (const [n, part] of this.weights.entries()) this.listenToWeight(n, part);
+    this.rate.onchange = () => this.setRate(this.rate.value);
+    this.rate.onkeydown = (event) => this.stepRate(event);
     this.listenToCurve();
     this.stopGuarding = guardKeys(this.root);
     this.onChange = () => this.draw();
     for (const name of SHARED) model.on(`change:${name}`, this.onChange);
     this.status.textContent = HINT;
-    this.draw();
+    this.arrange();
+    this.watcher = new ResizeObserver(() => this.arrange());
+    this.watcher.observe(this.root);
   }
   close() {
+    this.watcher.disconnect();
     this.stopGuarding();
     for (const name of SHARED) this.model.off(`change:${name}`, this.onChange);
+  }
+
+  /** Draws the network in the layout that fits the width; what had the keyboard keeps it. */
+  arrange() {
+    const width = this.root.clientWidth; // 0 while the page is not shown
+    const layout = width > 0 && width < NARROW ? TALL : WIDE;
+    if (layout === this.layout) return;
+    this.layout = layout;
+    this.root.classList.toggle("bench-tall", layout === TALL);
+    const focused = this.weights?.indexOf(document.activeElement);
+    const place = this.root.querySelector(".bench-place");
+    place.innerHTML = networkIn(layout);
+    this.network = place.querySelector("svg");
+    this.lines = [...place.querySelectorAll("line")].slice(0, 8);
+    this.weights = [...place.querySelectorAll(".bench-weight")];
+    for (const [n, part] of this.weights.entries()) this.listenToWeight(n, part);
+    this.weights[focused]?.focus({ preventScroll: true });
+    this.draw();
   }
 
   // The numbers
@@ -296,28 +368,42 @@ class Bench {
   step(count) {
     const [start, inputs, targets] = this.world();
     const past = [...this.model.get("past")];
+    const rate = this.model.get("learning_rate");
     let w = start;
+    let before;
     for (let n = 0; n < count; n++) {
       past.push(forward(w, inputs, targets).E);
-      w = update(w, inputs, targets, this.model.get("learning_rate"));
+      before = w;
+      w = update(w, inputs, targets, rate);
     }
     if (!w.every(Number.isFinite)) {
       this.save({}, "The weights would become infinite: use a smaller learning rate.");
       return;
     }
+    this.before = [before, inputs, targets, rate];
     const change = changeOf(past.at(-count), forward(w, inputs, targets).E);
     this.save({ weights: w, past, has_gradients: false }, `Step ${past.length}: E ${change}.`);
   }
   rewind() {
     if (this.model.get("past").length) this.earlier = this.errors();
+    this.before = null;
     this.save({ weights: this.model.get("start"), past: [], has_gradients: false }, HINT);
   }
-  setRate() {
-    const value = Number(this.rate.value);
-    if (this.rate.value !== "" && value >= 0 && value <= 1000)
+  /** Takes a learning rate as it was typed: 0.5 or 0,5. */
+  setRate(text) {
+    const value = Number(text.replace(",", "."));
+    if (text.trim() !== "" && value >= 0 && value <= 1000)
       this.save({ learning_rate: value }, `The learning rate is ${value}.`);
     else this.save({}, "The learning rate must be a number from 0 to 1000.");
     this.rate.value = this.model.get("learning_rate");
+  }
+
+  stepRate(event) {
+    const by = { ArrowUp: 0.1, ArrowDown: -0.1 }[event.key];
+    if (!by) return;
+    useUp(event);
+    const rate = Math.max(this.model.get("learning_rate") + by, 0);
+    this.setRate(String(Math.round(1e6 * rate) / 1e6));
   }
 
   // The weights: mouse, finger, keyboard
@@ -340,10 +426,11 @@ class Bench {
       if (pointerId === this.drag?.id) this.drag = null;
     };
     part.onkeydown = (event) => {
-      if (!(event.key in KEYS)) return;
-      useUp(event);
       const step = KEYS[event.key] * (event.shiftKey ? 10 : 1);
-      this.setWeight(n, this.model.get("weights")[n] + step);
+      const value = ENDS[event.key] ?? this.model.get("weights")[n] + step;
+      if (Number.isNaN(value)) return; // another key
+      useUp(event);
+      this.setWeight(n, value);
     };
   }
   choose(n) {
@@ -354,6 +441,7 @@ class Bench {
     const weights = [...this.model.get("weights")];
     const limit = Math.max(LIMIT, Math.abs(weights[n])); // a large step may lead beyond
     weights[n] = Math.round(clamp(value, -limit, limit) * 1e6) / 1e6;
+    this.before = null;
     this.save({ weights });
   }
 
@@ -369,10 +457,12 @@ class Bench {
       this.draw();
     };
     this.curve.onkeydown = (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!by) return;
+      const last = this.errors().length - 1;
+      const step = this.pointed ?? last;
+      const places = { ArrowLeft: step - 1, ArrowRight: step + 1, Home: 0, End: last };
+      if (!(event.key in places)) return;
       useUp(event);
-      this.pointTo((this.pointed ?? this.errors().length - 1) + by);
+      this.pointTo(places[event.key]);
     };
   }
   pointTo(step) {
@@ -393,7 +483,8 @@ class Bench {
     this.updateButton.disabled = slopes === null;
     if (document.activeElement !== this.rate) this.rate.value = this.model.get("learning_rate");
     const box = this.root.querySelector(".bench-product");
-    box.replaceChildren(...this.explainGradient(w, inputs, targets, slopes));
+    box.replaceChildren(...this.explainGradient(slopes !== null));
+    box.classList.toggle("bench-past", slopes === null && this.before !== null);
     this.drawCurve(this.errors());
   }
   drawNetwork(w, inputs, targets) {
@@ -408,7 +499,9 @@ class Bench {
   drawWeight(n, part, value, slope) {
     const isKnown = slope !== undefined;
     const [first, second] = part.querySelectorAll("text");
-    first.textContent = `w${n + 1} = ${show(value)}`;
+    first.lastElementChild.textContent = ` = ${show(value)}`;
+    this.lines[n].style.strokeWidth = 1 + 3 * Math.min(Math.abs(value), 3);
+    this.lines[n].classList.toggle("bench-negative", value < 0);
     second.textContent = isKnown ? `∂E/∂w ${show(slope)} ${arrowOf(slope)}` : "";
     part.setAttribute("aria-valuenow", value);
     const spoken = isKnown ? `, gradient ${show(slope)}` : "";
@@ -416,20 +509,12 @@ class Bench {
     part.classList.toggle("bench-chosen", this.chosen === n);
   }
   /** How the chosen weight's gradient is worked out, and what an update does with it. */
-  explainGradient(w, inputs, targets, slopes) {
+  explainGradient(isKnown) {
     if (this.chosen === null) return [];
     const n = this.chosen + 1;
-    if (!slopes) return [`The gradient of w${n} is not known yet: press Backward.`];
-    const { names, numbers } = product(n, w, inputs, targets);
-    const value = w[this.chosen];
-    const slope = slopes[this.chosen];
-    const rate = this.model.get("learning_rate");
-    const update = `An update makes w_${n} = ${show(value)} − ${rate} · ${inBrackets(slope)} = `;
-    return [
-      element("div", ...withSubscripts(`∂E/∂w_${n} = ${names}`)),
-      element("div", `= ${numbers} = `, element("b", show(slope))),
-      element("div", ...withSubscripts(update), element("b", show(value - rate * slope)), "."),
-    ];
+    if (isKnown) return formulaOf(n, [...this.world(), this.model.get("learning_rate")]);
+    if (this.before) return formulaOf(n, this.before, "Before the update: ");
+    return withSubscripts(`The gradient of w_${n} is not known yet: press Backward.`);
   }
   drawCurve(errors) {
     const highest = Math.max(...errors, ...this.earlier, 1e-9);

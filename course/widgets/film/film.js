@@ -43,6 +43,7 @@ export function curvePoints(accuracies, frames, [width, height]) {
 
 const SIZE = [260, 150]; // of the curves
 const [WIDTH, HEIGHT] = SIZE;
+const PACE = 700; // milliseconds that each epoch is shown
 
 const gridLine = (accuracy) => {
   const y = HEIGHT * (1 - axisShare(accuracy));
@@ -52,9 +53,15 @@ const gridLine = (accuracy) => {
 
 const PAGE = `
 <div class="course-widget film">
-  <label class="film-slider">
-    <span></span><input type="range" min="0" value="0" step="1">
-  </label>
+  <div class="film-controls">
+    <button type="button">Play</button>
+    <label class="film-slider">
+      <span></span><input type="range" min="0" value="0" step="1">
+    </label>
+  </div>
+  <figure class="film-answer">
+    <canvas></canvas><figcaption>the network's answer:</figcaption><div>${BARS}</div>
+  </figure>
   <figure class="film-filters">
     <canvas></canvas><figcaption class="film-change"></figcaption>
   </figure>
@@ -69,9 +76,6 @@ const PAGE = `
     </svg>
     <figcaption>accuracy: <span></span>, <span></span></figcaption>
   </figure>
-  <figure class="film-answer">
-    <canvas></canvas><figcaption>the network's answer:</figcaption><div>${BARS}</div>
-  </figure>
 </div>`;
 
 function paint(canvas, { width, height, rgba }) {
@@ -81,30 +85,65 @@ function paint(canvas, { width, height, rgba }) {
 // --- The film at work ---
 
 class Film {
+  timer = null; // runs while the film plays
+
   constructor(model, el) {
     el.innerHTML = PAGE;
     this.model = model;
     this.root = el.querySelector(".film");
     this.slider = this.root.querySelector("input");
     this.title = this.root.querySelector(".film-slider span");
-    [this.filters, this.maps, this.digit] = this.root.querySelectorAll("canvas");
-    this.slider.oninput = () => this.draw();
+    [this.digit, this.filters, this.maps] = this.root.querySelectorAll("canvas");
+    this.button = this.root.querySelector("button");
+    this.button.onclick = () => (this.timer === null ? this.play() : this.pause());
+    this.slider.oninput = () => {
+      this.pause();
+      this.draw();
+    };
     this.stopGuarding = guardKeys(this.root);
     this.onChange = () => this.rewind();
     model.on("change:answers", this.onChange);
     this.rewind();
   }
   close() {
+    this.pause();
     this.stopGuarding();
     this.model.off("change:answers", this.onChange);
   }
 
   /** Begins with the first frame: Python has recorded another film. */
   rewind() {
+    this.pause();
     this.slider.max = Math.max(this.model.get("answers").length - 1, 0);
     this.slider.value = 0;
+    this.button.disabled = this.slider.max === "0";
     this.draw();
   }
+
+  // Playing
+  isAtEnd() {
+    return this.slider.value === this.slider.max;
+  }
+  play() {
+    if (this.isAtEnd()) this.goTo(0);
+    this.timer = setInterval(() => this.advance(), PACE);
+    this.button.textContent = "Pause";
+  }
+  pause() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.button.textContent = "Play";
+  }
+  advance() {
+    this.goTo(Number(this.slider.value) + 1);
+    if (this.isAtEnd()) this.pause();
+  }
+  goTo(epoch) {
+    this.slider.value = epoch;
+    this.draw();
+  }
+
+  // What is shown
   draw() {
     const answers = this.model.get("answers");
     if (!answers.length) {

@@ -2,7 +2,9 @@
 
     ConvolutionLens(model, image)
 
-It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and keyboard.
+*All maps* shows every map of every layer in small, in the order in which they are computed; a click
+opens one. It works in JupyterLab, Jupyter Notebook 7, VS Code and Colab, with mouse, finger and
+keyboard.
 Python records what the network computes; lens.js recomputes the chosen cell and draws it.
 """
 

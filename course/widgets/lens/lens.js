@@ -10,13 +10,24 @@ import {
   fixed,
   floatsOf,
   greyPixels,
+  gridOf,
   guardKeys,
   ifCanDraw,
   range,
   useUp,
 } from "../look.js";
 
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const FAR = 1000; // cells: from any place to the edge
+const MOVES = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+  Home: [-FAR, 0],
+  End: [FAR, 0],
+  PageUp: [0, -FAR],
+  PageDown: [0, FAR],
+};
 
 // --- Pure functions: they need no page, so tests can call them ---
 
@@ -24,7 +35,8 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 export function explain(layer, map, row, column) {
   const result = layer.output[cellIndex(layer.shape, map, row, column)];
   const cell = LAYERS[layer.kind]?.cell?.(layer, map, row, column);
-  const isRight = cell && Math.abs(cell.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isNear = Math.abs(cell?.result - result) <= 1e-3 * (1 + Math.abs(result));
+  const isRight = isNear || Object.is(cell?.result, result); // both may be no number
   if (!isRight) return { kind: "", result }; // an unknown layer, or a network with branches
   return { kind: layer.kind, ...cell };
 }
@@ -49,18 +61,19 @@ function rowsOf({ output, shape }, map) {
   });
 }
 
+/** Where the largest number is; the first place if one of them is no number. */
+const placeOfLargest = (numbers) => Math.max(0, numbers.indexOf(Math.max(...numbers)));
+
 /** The brightest cell of a map: [column, row]. */
 function brightest(rows) {
-  const cells = rows.flat();
-  const best = cells.indexOf(Math.max(...cells));
+  const best = placeOfLargest(rows.flat());
   const width = rows[0].length;
   return [best % width, Math.floor(best / width)];
 }
 
 /** The input map that contributes most to a cell. */
 function strongestOf(parts) {
-  const sizes = parts.map((part) => Math.abs(part.sum));
-  return sizes.indexOf(Math.max(...sizes));
+  return placeOfLargest(parts.map((part) => Math.abs(part.sum)));
 }
 
 // --- Sentences and tables; names come from a learner's network, so they are set as text ---
@@ -109,12 +122,55 @@ function sentenceOnConvolution({ parts, bias, result }, layer, before, from) {
   ];
 }
 
+/** Numbers as bars, from a line in the middle: red to the right if positive, blue to the left. */
+function barChart(rows) {
+  const largest = Math.max(...rows.map(([, number]) => Math.abs(number)), 1e-9);
+  const lines = rows.map(([name, number]) => {
+    const bar = element("div");
+    bar.style.width = `${(50 * Math.abs(number)) / largest}%`;
+    bar.className = number < 0 ? "lens-negative" : "";
+    const track = element("td", bar);
+    return element("tr", element("th", name), track, element("td", show(number)));
+  });
+  const chart = element("table", ...lines);
+  chart.className = "lens-bars";
+  return chart;
+}
+
+/** ReLU as a curve, with a dot where a number is changed: -1 and 1 stand for the ends. */
+function reluPicture(input, result) {
+  const reach = Math.max(Math.abs(input), 1);
+  const x = 60 + (50 * input) / reach;
+  const y = 60 - (50 * result) / reach;
+  const made = element("figure");
+  made.innerHTML = `<svg viewBox="0 0 120 72" width="180" height="108" aria-hidden="true">
+    <line x1="5" x2="115" y1="60" y2="60"/><line x1="60" x2="60" y1="5" y2="68"/>
+    <polyline points="5,60 60,60 110,10"/><circle cx="${x}" cy="${y}" r="4"/></svg>`;
+  made.append(element("figcaption", "what goes in, and what comes out"));
+  return made;
+}
+
+function sentenceOnReLU({ input, result }) {
+  return [
+    element("div", reluPicture(input, result)),
+    "ReLU leaves positive numbers alone and replaces negative ones by 0: ",
+    `${show(input)} becomes `,
+    bold(result),
+    ".",
+  ];
+}
+
 function sentenceOnLinearLayer({ count, strongest, total, bias, result }) {
+  const others = total - strongest.reduce((sum, { product }) => sum + product, 0);
+  const rows = strongest.map(({ n, product }) => [`number ${n + 1}`, product]);
+  const rest = count - strongest.length;
+  const chart = barChart([...rows, [`the other ${rest}`, others], ["bias", bias]]);
   const products = strongest.map(
     ({ input, weight, product }) => `${show(input)} · ${show(weight)} = ${show(product)}`,
   );
   const sum = `All together ${show(total)}, with the bias ${show(total)} ${plus(bias)} = `;
   return [
+    chart,
     `A weighted sum of all ${count} numbers of the layer before. ` +
       `The strongest products: ${products.join("; ")}.`,
     element("p", sum, bold(result), "."),
@@ -129,12 +185,7 @@ const SENTENCES = {
     ". Choose a layer to see what the network makes of it.",
   ],
   convolution: sentenceOnConvolution,
-  ReLU: ({ input, result }) => [
-    "ReLU leaves positive numbers alone and replaces negative ones by 0: ",
-    `${show(input)} becomes `,
-    bold(result),
-    ".",
-  ],
+  ReLU: sentenceOnReLU,
   "max-pooling": ({ seen, result }) => [
     table(seen, "what the cell sees"),
     element("p", "The largest of these numbers is ", bold(result), "."),
@@ -173,7 +224,9 @@ const PAGE = `
     <label>layer <select></select></label>
     <label>map <input type="number" min="1" value="1"></label>
     <label class="lens-from">input map <input type="number" min="1" value="1"></label>
+    <button type="button" class="lens-all" aria-expanded="false">All maps</button>
   </div>
+  <div class="lens-overview" hidden></div>
   <div class="lens-picture">
     <div class="lens-stack"><canvas></canvas><div class="lens-box"></div></div>
     <div>the digit, and what the cell sees of it</div>
@@ -186,13 +239,15 @@ const PAGE = `
   <div class="lens-sum" role="status"></div>
 </div>`;
 
-/** Draws a map, dark to bright. A network's numbers have no fixed range: each map has its own. */
-function drawMap(canvas, rows) {
-  const cells = rows.flat();
+/** A map's pixels, dark to bright. A network's numbers have no fixed range: each map has its own. */
+function pixelsOf(cells) {
   const lowest = Math.min(...cells);
   const span = Math.max(...cells) - lowest;
-  const greys = cells.map((number) => (span > 0 ? (255 * (number - lowest)) / span : 0));
-  drawPixels(canvas, rows[0].length, rows.length, greyPixels(greys));
+  return greyPixels(cells.map((number) => (span > 0 ? (255 * (number - lowest)) / span : 0)));
+}
+
+function drawMap(canvas, rows) {
+  drawPixels(canvas, rows[0].length, rows.length, pixelsOf(rows.flat()));
 }
 
 /** Puts a box over a part of a picture with so many columns and rows. */
@@ -214,6 +269,72 @@ function nameOf({ name, kind }) {
   return name.startsWith(kind || "?") ? name : `${name}: ${kind || "unknown"}`;
 }
 
+// --- The overview: all maps of all layers, in the order in which they are computed ---
+
+const PER_ROW = 16; // maps
+const MAP_WIDTH = 24; // of a small picture, about; in pixels of the screen
+
+/** What is drawn as a map. Single numbers are compared with one another, so they make a row. */
+const shownAs = ([count, height, width]) =>
+  height * width === 1 ? [1, 1, count] : [count, height, width];
+
+/** Draws a layer's maps in one picture; returns where each stands in it. */
+function drawMaps(canvas, { output, shape }) {
+  const [count, height, width] = shownAs(shape);
+  const grid = gridOf(count, PER_ROW, width, height);
+  const area = height * width;
+  const rgba = new Uint8ClampedArray(4 * grid.width * grid.height);
+  for (let map = 0; map < count; map++) {
+    const pixels = pixelsOf(output.subarray(map * area, (map + 1) * area));
+    for (let cell = 0; cell < area; cell += width)
+      rgba.set(pixels.subarray(4 * cell, 4 * (cell + width)), 4 * grid.place(map, cell));
+  }
+  drawPixels(canvas, grid.width, grid.height, rgba);
+  return grid;
+}
+
+/** The number of the map at a place in a layer's picture. */
+function mapAt(canvas, { shape: [count, height, width] }, { clientX, clientY }) {
+  const box = canvas.getBoundingClientRect();
+  const columns = height * width === 1 ? count : Math.min(count, PER_ROW);
+  const rows = Math.ceil(count / columns);
+  const column = Math.floor(((clientX - box.left) / box.width) * columns);
+  const row = Math.floor(((clientY - box.top) / box.height) * rows);
+  return clamp(row * columns + column, 0, count - 1);
+}
+
+function sizeText([count, height, width]) {
+  if (count > 1) return `${count} maps of ${height} × ${width}`;
+  return height === 1 ? `${width} numbers` : `${height} × ${width}`;
+}
+
+/** A layer's picture with its title. A click on a map, or Enter, calls `choose` with the map. */
+function layerPicture(layer, title, choose) {
+  const caption = `${title}: ${sizeText(layer.shape)}`;
+  const [, height, width] = shownAs(layer.shape);
+  const scale = Math.max(1, Math.round(MAP_WIDTH / (height === 1 ? 1 : width)));
+  const canvas = document.createElement("canvas");
+  canvas.style.width = `${scale * drawMaps(canvas, layer).width}px`;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "button");
+  canvas.setAttribute("aria-label", `${caption}. Show how it is computed.`);
+  canvas.onclick = (event) => choose(mapAt(canvas, layer, event));
+  canvas.onkeydown = (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    useUp(event);
+    choose(0);
+  };
+  return element("figure", element("figcaption", caption), canvas);
+}
+
+/** What the network reads: the largest of its last numbers; nothing if these are not ten. */
+function answerOf({ kind, output, shape }) {
+  const digit = output.indexOf(Math.max(...output));
+  if (shape.join() !== "1,1,10" || digit < 0) return "";
+  const share = kind === "log-softmax" ? ` (${(100 * Math.exp(output[digit])).toFixed(0)} %)` : "";
+  return `The network reads a ${digit}${share}.`;
+}
+
 // --- The lens at work ---
 
 class Lens {
@@ -222,6 +343,7 @@ class Lens {
   cell = null; // [column, row]; null: the brightest
   isHeld = false; // a click holds the cell, so that the pointer can leave the map
   from = null; // the input map that is shown; null: the one that contributes most
+  titles = []; // of the layers that the list and the overview have
 
   constructor(model, el) {
     el.innerHTML = PAGE;
@@ -233,31 +355,59 @@ class Lens {
     [this.fieldBox, this.cellBox] = this.root.querySelectorAll(".lens-box");
     this.caption = this.root.querySelector(".lens-caption");
     this.sum = this.root.querySelector(".lens-sum");
+    this.overview = this.root.querySelector(".lens-overview");
+    this.allButton = this.root.querySelector(".lens-all");
+    this.allButton.onclick = () => this.toggleOverview();
     this.listenToFields();
     this.listenToPointer();
     this.canvas.onkeydown = (event) => this.onKey(event);
     this.stopGuarding = guardKeys(this.root);
     this.onChange = () => this.load();
     model.on("change:buffer", this.onChange);
-    this.onPlace = () => this.goTo(model.get("place"));
-    model.on("change:place", this.onPlace); // the website's overview of all maps
     this.load();
   }
   close() {
     this.stopGuarding();
     this.model.off("change:buffer", this.onChange);
-    this.model.off("change:place", this.onPlace);
   }
 
   /** Takes over what Python has noted. */
   load() {
     this.layers = connect(this.model.get("layers"), floatsOf(this.model.get("buffer")));
     this.layerIndex = Math.min(this.layerIndex, this.layers.length - 1);
-    const options = this.layers.map((layer, n) => new Option(`${n}. ${nameOf(layer)}`, n));
-    this.layerField.replaceChildren(...options);
+    const titles = this.layers.map((layer, n) => `${n}. ${nameOf(layer)}`);
+    if (titles.join() !== this.titles.join()) {
+      this.titles = titles; // as long as they stay, an open list stays open
+      this.layerField.replaceChildren(...titles.map((title, n) => new Option(title, n)));
+      this.overview.replaceChildren();
+    }
     this.layerField.value = this.layerIndex;
     drawMap(this.digit, rowsOf(this.layers[0], 0));
     this.draw();
+    this.drawOverview();
+  }
+
+  // The overview
+  toggleOverview() {
+    this.overview.hidden = !this.overview.hidden;
+    this.allButton.setAttribute("aria-expanded", !this.overview.hidden);
+    this.drawOverview();
+  }
+  drawOverview() {
+    if (this.overview.hidden) return;
+    if (this.overview.childElementCount === 0) {
+      const pictures = this.layers.map((layer, n) =>
+        layerPicture(layer, this.titles[n], (map) => this.lookAt(n, map)),
+      );
+      this.overview.replaceChildren(...pictures, document.createElement("p"));
+    }
+    for (const [n, canvas] of this.overview.querySelectorAll("canvas").entries())
+      drawMaps(canvas, this.layers[n]);
+    this.overview.lastElementChild.textContent = answerOf(this.layers.at(-1));
+  }
+  lookAt(layerIndex, map) {
+    this.goTo([layerIndex, map]);
+    this.sum.scrollIntoView({ block: "nearest" });
   }
 
   // What is chosen

@@ -189,12 +189,15 @@ class Pad {
     this.stopGuarding = guardKeys(this.root, "z");
     this.onMessage = (content, buffers) => this.onAnswer(content, buffers);
     model.on("msg:custom", this.onMessage);
+    this.onStrokes = () => this.change({ strokes: model.get("strokes"), past: [] });
+    model.on("change:strokes", this.onStrokes); // the website's landing page, which draws a digit
     this.draw();
   }
   close() {
     this.stopWaiting();
     this.stopGuarding();
     this.model.off("msg:custom", this.onMessage);
+    this.model.off("change:strokes", this.onStrokes);
   }
 
   // The drawing

@@ -1,0 +1,183 @@
+"""The playground when training breaks, tabs hide and addresses lie; and how much it loads."""
+
+import gzip
+import re
+
+import pytest
+from browsing import served, wait_until
+from helpers import HERE
+
+SITE = HERE / "site"
+BROKEN = "play.html?net=NetMicro&uncleared=1&rate=10&seed=1"
+
+if not (SITE / "play.html").is_file():
+    pytest.skip("there is no website yet: run `make site` first", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served(SITE) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(page, address):
+    """Opens a page; nothing may go wrong in it."""
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+
+    def open_page(name):
+        page.goto(address + name, wait_until="networkidle")
+        return page
+
+    yield open_page
+    assert complaints == []
+
+
+def status(page):
+    return page.locator(".play-status").inner_text()
+
+
+def steps(page):
+    """How many steps of training the page has counted."""
+    found = re.match(r"Step ([\d,]+) ", status(page))
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def steps_at_rest(page):
+    """The steps, if there is no other within a second, in which a busy page would tell of some."""
+    before = steps(page)
+    page.wait_for_timeout(1000)
+    return before if steps(page) == before else 0
+
+
+def button(page):
+    return page.locator(".play-start").inner_text()
+
+
+# --- When the loss is no number any more ---------------------------------------------------------
+
+
+@pytest.fixture
+def broken(visit):
+    """The page after a training that broke."""
+    page = visit(BROKEN)
+    page.locator(".play-start").click()
+    page.get_by_text("the loss stopped being a number").wait_for()
+    return page
+
+
+def test_training_stops_and_one_sentence_says_why(broken):
+    text = status(broken)
+    assert re.match(r"At step \d+, .* Clear the gradients, then start over\.$", text)
+    assert button(broken) == "Start"
+    broken.wait_for_timeout(600)
+    assert status(broken) == text, "it has stopped"
+    place = re.search(r"\d+", text)[0]
+    curve = broken.locator(".play-loss").get_attribute("aria-label")
+    assert curve.endswith(f"no number any more at step {place}")
+
+
+def test_start_over_works_after_the_mistake_is_corrected(broken):
+    broken.get_by_label("gradients are not cleared").uncheck()
+    broken.get_by_label("learning rate").select_option("0.03")
+    broken.locator(".play-over").click()
+    broken.locator(".play-start").click()
+    wait_until(broken, lambda: steps(broken) > 20)
+    assert button(broken) == "Pause"
+
+
+# --- The tab and the keyboard --------------------------------------------------------------------
+
+HIDE = """isHidden => {
+  Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_hidden_tab_pauses_and_goes_on_when_it_is_seen_again(visit):
+    page = visit("play.html?net=NetMicro")
+    page.locator(".play-start").click()
+    wait_until(page, lambda: steps(page) > 5)
+    page.evaluate(HIDE, True)
+    hidden = wait_until(page, lambda: steps_at_rest(page))
+    page.evaluate(HIDE, False)
+    wait_until(page, lambda: steps(page) > hidden)
+
+
+def test_a_tab_that_was_paused_stays_so(visit):
+    page = visit("play.html?net=NetMicro")
+    page.evaluate(HIDE, True)
+    page.evaluate(HIDE, False)
+    page.wait_for_timeout(300)
+    assert button(page) == "Start"
+
+
+def test_space_starts_and_pauses_wherever_the_keyboard_is(visit):
+    """On the page, and once only on a button, which the browser presses itself."""
+    page = visit("play.html?net=NetMicro")
+    page.keyboard.press("Space")
+    assert button(page) == "Pause"
+    page.keyboard.press("Space")
+    assert button(page) == "Start"
+    page.locator(".play-start").press("Space")
+    assert button(page) == "Pause"
+    page.get_by_label("vary the digits").press("Space")
+    assert button(page) == "Pause"
+    assert page.get_by_label("vary the digits").is_checked()
+
+
+def test_tab_leads_through_the_controls_in_reading_order(visit):
+    page = visit("play.html")
+    page.locator(".play-start").focus()
+    order = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        code = "() => document.activeElement.name || document.activeElement.textContent"
+        order.append(page.evaluate(code))
+    assert order == [
+        *["One step", "Start over", "net", "rate", "fall", "batch", "digits", "augment"]
+    ]
+
+
+# --- What an address can ask for -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E=1",
+        "__proto__=1",
+        "digits=1e3",
+        "rate=",
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_and_the_usual_one_taken(visit, part):
+    page = visit(f"play.html?{part}")
+    assert page.locator(".play-notice").inner_text().startswith("The address ")
+    assert page.locator(".play-notice *").count() == 0, "it is text"
+    page.locator(".play-step").click()
+    wait_until(page, lambda: steps(page) == 1)
+
+
+def test_a_long_address_gets_a_short_answer(visit):
+    page = visit("play.html?" + "&".join(f"setting{n}={n}" for n in range(500)))
+    assert len(page.locator(".play-notice").inner_text()) < 300
+
+
+def test_the_address_holds_the_settings_that_were_changed(visit):
+    page = visit("play.html?digits=300&rate=nonsense")
+    page.get_by_label("batch size").select_option("64")
+    assert page.url.endswith("play.html?batch=64&digits=300")
+
+
+# --- What a visitor has to load ------------------------------------------------------------------
+
+
+def test_its_scripts_and_its_digits_are_small():
+    static = SITE / "_static"
+    names = [path.name for path in (HERE / "website" / "static").glob("*.js")]
+    names += ["look.js", "layers.js", "kernels.wasm", "widgets/pad.js", "widgets/lens.js"]
+    compressed = [len(gzip.compress((static / name).read_bytes())) for name in names]
+    assert sum(compressed) <= 60_000
+    assert (static / "digits.bin.gz").stat().st_size <= 1_500_000
