@@ -77,7 +77,14 @@ def test_a_table_has_a_column_for_each_heading(capsys):
 
 def test_the_landscape_shows_each_descent_where_it_went(figures):
     paths = {0.5: [(1.0, 2.0), (0.5, 1.0)], 2.0: [(1.0, 2.0), (-1.0, -2.0), (0.0, 0.0)]}
-    plot_landscape(lambda w5, w7: w5**2 + w7**2, paths)
+    asked = []
+
+    def error(w5, w7):
+        asked.append((w5, w7))
+        return w5**2 + w7**2
+
+    plot_landscape(error, paths)
+    assert max(w5 for w5, _ in asked) == 1.5 and max(w7 for _, w7 in asked) == 2.5
     panels = [ax for ax in figures[0].axes if ax.get_title()]
     assert [ax.get_title() for ax in panels] == ["learning rate 0.5", "learning rate 2.0"]
     for ax, path in zip(panels, paths.values()):

