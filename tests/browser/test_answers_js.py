@@ -50,7 +50,7 @@ VERDICTS = """async ([check, given]) => {
 @pytest.mark.parametrize("check", exercises.NUMBERS)
 def test_every_number_gets_the_verdict_of_python(site, check, capsys):
     right = {name: number.right for name, number in exercises.NUMBERS[check].items()}
-    given = [right | {name: answer} for name in right for answer in ANSWERS]
+    given = [right, *(right | {name: answer} for name in right for answer in ANSWERS)]
     for answers in given:
         getattr(exercises, check)(**answers)
     expected = capsys.readouterr().out.splitlines()
