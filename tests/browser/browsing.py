@@ -175,6 +175,18 @@ def next_frame(page):
     page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
+INK = """pad => {
+  const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+  return data.filter((value, n) => n % 4 === 2 && value > 128).length;
+}"""
+
+
+def ink(page):
+    """Return how many pixels of the pad are white."""
+    next_frame(page)
+    return page.locator(".digit-pad-canvas").evaluate(INK)
+
+
 # --- A website -----------------------------------------------------------------------------------
 
 
