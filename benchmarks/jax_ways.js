@@ -1,4 +1,4 @@
-// The training that benchmarks.browser measures, in jax-js, which npm installs in runs/jax: NetMini
+// The training that benchmarks.playground measures, in jax-js, which npm installs in runs/jax: NetMini
 // in NCHW, without running statistics. A `.ref` is one more use of an array, as jax-js wants it.
 
 const JAX = "../runs/jax/node_modules/@jax-js/jax/dist/index.js";

@@ -106,7 +106,6 @@ export class PlainKernels {
 
 /** Maps with a border of zeros. */
 function withBorder(maps, count, side, padding, batch) {
-  if (padding === 0) return maps;
   const wide = side + 2 * padding;
   const padded = new Float32Array(count * wide * wide * batch);
   for (let row = 0; row < count * side; row++) {

@@ -19,10 +19,11 @@ function patternOf(word) {
 
 /** How well a passage fits; 0 if a word is missing. Words of its heading count most. */
 function score({ heading, text }, patterns) {
+  const [plainHeading, plainText] = [plain(heading), plain(text)];
   let sum = 0;
   for (const pattern of patterns) {
-    const inHeading = plain(heading).match(pattern)?.length ?? 0;
-    const inText = plain(text).match(pattern)?.length ?? 0;
+    const inHeading = plainHeading.match(pattern)?.length ?? 0;
+    const inText = plainText.match(pattern)?.length ?? 0;
     if (inHeading + inText === 0) return 0;
     sum += 10 * inHeading + Math.min(inText, 5);
   }

@@ -278,7 +278,7 @@ const MAP_WIDTH = 24; // of a small picture, about; in pixels of the screen
 const shownAs = ([count, height, width]) =>
   height * width === 1 ? [1, 1, count] : [count, height, width];
 
-/** Draws a layer's maps in one picture; returns where each stands in it. */
+/** Draws a layer's maps in one picture. */
 function drawMaps(canvas, { output, shape }) {
   const [count, height, width] = shownAs(shape);
   const grid = gridOf(count, PER_ROW, width, height);
@@ -290,7 +290,6 @@ function drawMaps(canvas, { output, shape }) {
       rgba.set(pixels.subarray(4 * cell, 4 * (cell + width)), 4 * grid.place(map, cell));
   }
   drawPixels(canvas, grid.width, grid.height, rgba);
-  return grid;
 }
 
 /** The number of the map at a place in a layer's picture. */
@@ -308,13 +307,13 @@ function sizeText([count, height, width]) {
   return height === 1 ? `${width} numbers` : `${height} × ${width}`;
 }
 
-/** A layer's picture with its title. A click on a map, or Enter, calls `choose` with the map. */
+/** A place for a layer's picture, with its title. A click on a map, or Enter, calls `choose`. */
 function layerPicture(layer, title, choose) {
   const caption = `${title}: ${sizeText(layer.shape)}`;
-  const [, height, width] = shownAs(layer.shape);
+  const [count, height, width] = shownAs(layer.shape);
   const scale = Math.max(1, Math.round(MAP_WIDTH / (height === 1 ? 1 : width)));
   const canvas = document.createElement("canvas");
-  canvas.style.width = `${scale * drawMaps(canvas, layer).width}px`;
+  canvas.style.width = `${scale * gridOf(count, PER_ROW, width, height).width}px`;
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "button");
   canvas.setAttribute("aria-label", `${caption}. Show how it is computed.`);
