@@ -19,6 +19,7 @@ from model import NetMini
 PATIENCE = 120_000  # milliseconds: a busy machine must not fail a test
 PICTURES = HERE / "runs" / "browser"  # where the screenshots go
 WIDGETS = HERE / "course" / "widgets"
+SITE = HERE / "site"  # which `make site` builds
 STAGE = Path(__file__).with_name("stage.js").read_text(encoding="utf-8")
 LOAD = """text => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
 DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
@@ -185,6 +186,30 @@ def ink(page):
     """Return how many pixels of the pad are white."""
     next_frame(page)
     return page.locator(".digit-pad-canvas").evaluate(INK)
+
+
+# --- The bench and the lens ----------------------------------------------------------------------
+
+
+def press(page, *names):
+    for name in names:
+        page.get_by_role("button", name=name, exact=True).click()
+
+
+def set_rate(page, text, key="Enter"):
+    page.get_by_label("learning rate").fill(text)
+    page.get_by_label("learning rate").press(key)
+
+
+def weight(page, n):
+    return page.get_by_role("slider", name=f"w{n}")
+
+
+def choose_layer(page, name):
+    """Choose the first layer whose entry in the list has this name; return its number."""
+    option = page.locator("option", has_text=name).first.get_attribute("value")
+    page.locator("select").select_option(option)
+    return int(option)
 
 
 # --- A website -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 import pytest
-from browsing import PICTURES, open_page
+from browsing import PICTURES, SITE, open_page, served
 from helpers import HERE
 
 import utils
@@ -80,6 +80,53 @@ def blank(browser):
     page = open_page(browser)
     yield page
     page.close()
+
+
+@pytest.fixture(scope="session")
+def address():
+    """Where the website is served, which `make site` has built."""
+    with served(SITE) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens a page; nothing may go wrong, and no other host may be asked."""
+    contexts = []
+    complaints = []
+
+    def open_page(name, width=1400, theme="light", expected=(), without=None, **options):
+        size = {"width": width, "height": 900}
+        usual = {"viewport": size, "color_scheme": theme, "reduced_motion": "reduce"}
+        context = browser.new_context(**usual | options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        if without:
+            page.route(without, lambda route: route.fulfill(content_type="text/javascript"))
+
+        def complain(text):
+            if not any(part in text for part in expected):
+                complaints.append(text)
+
+        def check_request(request):
+            if not request.url.startswith((address, "data:", f"blob:{address}")):
+                complain(request.url)
+
+        def check_message(message):
+            if message.type == "error":
+                complain(message.text)
+
+        page.on("request", check_request)
+        page.on("console", check_message)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.goto(address + name, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,10 +4,9 @@ Each page is opened once; then its theme and its width change. Only colours depe
 """
 
 import pytest
-from browsing import served
+from browsing import SITE
 from helpers import HERE
 
-SITE = HERE / "site"
 AXE = HERE / ".venv-site" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = sorted(path.name for path in SITE.glob("*.html"))
 COLOURS = ["color-contrast", "link-in-text-block"]
@@ -35,12 +34,6 @@ LOOK = """async ([impacts, rules]) => {
   const serious = violations.filter(({ impact }) => impacts.includes(impact));
   return serious.flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`));
 }"""
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(SITE) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

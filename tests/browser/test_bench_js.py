@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from browsing import change, fits, load, middle, saved, show, texts
+from browsing import change, fits, load, middle, press, saved, set_rate, show, texts, weight
 
 from course.widgets.bench import BackpropBench
 
@@ -73,20 +73,6 @@ LESSON = BackpropBench().weights
 def shown(blank):
     show(blank, BackpropBench())
     return blank
-
-
-def press(page, *names):
-    for name in names:
-        page.get_by_role("button", name=name, exact=True).click()
-
-
-def set_rate(page, text, key="Enter"):
-    page.get_by_label("learning rate").fill(text)
-    page.get_by_label("learning rate").press(key)
-
-
-def weight(page, n):
-    return page.get_by_role("slider", name=f"w{n}")
 
 
 def test_it_starts_with_the_lessons_numbers_and_without_gradients(shown):

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from browsing import DIGIT, change, saved, short_film, show, texts
+from browsing import (
+    DIGIT,
+    change,
+    choose_layer,
+    press,
+    saved,
+    set_rate,
+    short_film,
+    show,
+    texts,
+    weight,
+)
 
 from course.checkpoints import get_trained
 from course.widgets.bench import BackpropBench
@@ -18,20 +29,6 @@ STEP = ".bench-curve text"
 def shown(page):
     show(page, BackpropBench())
     return page
-
-
-def press(page, *names):
-    for name in names:
-        page.get_by_role("button", name=name, exact=True).click()
-
-
-def set_rate(page, text):
-    page.get_by_label("learning rate").fill(text)
-    page.get_by_label("learning rate").press("Enter")
-
-
-def weight(page, n):
-    return page.get_by_role("slider", name=f"w{n}")
 
 
 def test_a_phone_that_is_turned_keeps_the_chosen_weight_and_the_keyboard(shown):
@@ -142,14 +139,9 @@ def lens(page):
     return page
 
 
-def choose(page, name):
-    option = page.locator("option", has_text=name).first.get_attribute("value")
-    page.locator("select").select_option(option)
-
-
 def test_on_a_phone_the_map_and_its_sums_are_on_one_screen(lens):
     lens.set_viewport_size({"width": 390, "height": 844})
-    choose(lens, "block2.0")  # with several input maps
+    choose_layer(lens, "block2.0")  # with several input maps
     box = lens.locator(".lens-sum").bounding_box()
     assert lens.locator(".lens-map").bounding_box()["y"] > 0
     assert box["y"] + box["height"] <= 844
@@ -165,7 +157,7 @@ def test_home_and_end_lead_to_the_edges_of_a_map_and_the_page_stays(lens):
 
 
 def test_relu_is_drawn_with_its_number_on_the_curve(lens):
-    choose(lens, "ReLU")
+    choose_layer(lens, "ReLU")
     lens.locator(".lens-map").focus()
     places = set()
     for key in ["Home", *["ArrowRight"] * 25]:
@@ -178,7 +170,7 @@ def test_relu_is_drawn_with_its_number_on_the_curve(lens):
 
 
 def test_a_linear_layer_is_drawn_as_bars_that_add_up(lens):
-    choose(lens, "linear layer")
+    choose_layer(lens, "linear layer")
     numbers = [float(text.replace("−", "-")) for text in texts(lens, ".lens-bars td:last-child")]
     result = float(lens.locator(".lens-sum b").inner_text().replace("−", "-"))
     assert sum(numbers) == pytest.approx(result, abs=0.005)

@@ -9,7 +9,7 @@ import re
 
 import pytest
 import torch
-from browsing import DIGIT, change, encoded, show, texts
+from browsing import DIGIT, change, choose_layer, encoded, show, texts
 
 from course.checkpoints import get_trained
 from course.widgets.lens import ConvolutionLens, trace
@@ -41,13 +41,6 @@ def mini(page):
     """The lens on `NetMini`, which has a layer of each kind."""
     show(page, lens_on(NetMini))
     return lens_on(NetMini)
-
-
-def choose(page, name):
-    """Choose the first layer whose entry in the list has this name; return its number."""
-    option = page.locator("option", has_text=name).first.get_attribute("value")
-    page.locator("select").select_option(option)
-    return int(option)
 
 
 def choose_map(page, field, number):
@@ -95,7 +88,9 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens):
     assert texts(page, CAPTION) == ["map 1 of 32: 26 × 26 cells; row 5, column 11"]
     assert box_over(page, 1) == pytest.approx([1000 / 26, 400 / 26], abs=0.01)
     assert page.locator(".lens-from").is_hidden(), "there is one input map"
-    seen, weights, products = table(page, 0), table(page, 1), table(page, 2)
+    seen = table(page, 0)
+    weights = table(page, 1)
+    products = table(page, 2)
     torch.testing.assert_close(seen, DIGIT[0, 4:7, 10:13], atol=0.006, rtol=0)
     torch.testing.assert_close(weights, filters, atol=0.006, rtol=0)
     torch.testing.assert_close(seen * weights, products, atol=0.03, rtol=0)
@@ -109,7 +104,7 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens):
 
 def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens):
     """Notices: the darkest cell, the weakest map, a wrong contribution, a bias counted twice."""
-    number = choose(page, "conv2")
+    number = choose_layer(page, "conv2")
     conv2 = get_trained(Net).conv2
     outputs = maps_of(lens, number)[0]
     row, column = divmod(int(outputs.argmax()), 24)
@@ -125,7 +120,7 @@ def test_it_starts_at_the_brightest_cell_and_the_strongest_input_map(page, lens)
 
 
 def test_pictures_and_tables_are_coloured_by_size(page, lens):
-    outputs = maps_of(lens, choose(page, "conv2"))[0]
+    outputs = maps_of(lens, choose_layer(page, "conv2"))[0]
     code = "map => [...map.getContext('2d').getImageData(0, 0, map.width, map.height).data]"
     pixels = torch.tensor(page.locator(".lens-map").evaluate(code)).view(24, 24, 4)[:, :, 0]
     assert pixels.view(-1)[outputs.argmax()] == 255 and pixels.view(-1)[outputs.argmin()] == 0
@@ -153,12 +148,12 @@ SENTENCES = {
 
 def test_each_kind_of_layer_has_its_sentence(page, mini):
     for name, words in SENTENCES.items():
-        choose(page, name)
+        choose_layer(page, name)
         assert words in said(page), name
 
 
 def test_maps_can_be_chosen_within_their_number(page, mini):
-    choose(page, "block2.0")
+    choose_layer(page, "block2.0")
     before = page.locator(".lens-map").screenshot()
     choose_map(page, 0, 3)
     assert texts(page, CAPTION)[0].startswith("map 3 of 12: ")
@@ -169,13 +164,13 @@ def test_maps_can_be_chosen_within_their_number(page, mini):
 
 def test_batch_norms_sentence_makes_its_result(page, mini):
     """Notices: a mean or a shift with the wrong sign."""
-    choose(page, "batch norm")
+    choose_layer(page, "batch norm")
     left, right = said(page).split("shifts: ")[1].rstrip(".").split(" = ")
     assert eval(left) == pytest.approx(float(right), abs=0.03)
 
 
 def test_relus_sentence_has_both_numbers(page, mini):
-    before = maps_of(mini, choose(page, "ReLU") - 1)[0]
+    before = maps_of(mini, choose_layer(page, "ReLU") - 1)[0]
     row, column = divmod(int(before.argmin()), before.shape[1])
     move_to(page, (column + 0.5) / before.shape[1], (row + 0.5) / before.shape[0])
     assert before.min() < 0
@@ -184,7 +179,7 @@ def test_relus_sentence_has_both_numbers(page, mini):
 
 def test_a_linear_layers_sentence_has_the_strongest_products(page, mini):
     """Notices: the weakest products, and a bias with the wrong sign."""
-    number = choose(page, "linear layer")
+    number = choose_layer(page, "linear layer")
     products, total = said(page).split("All together")
     listed = [numbers_in(part) for part in products.split("products:")[1].split(";")]
     assert all(a * b == pytest.approx(c, abs=0.02) for a, b, c in listed) and len(listed) == 5
@@ -197,7 +192,7 @@ def test_a_linear_layers_sentence_has_the_strongest_products(page, mini):
 
 
 def test_log_softmaxs_sentence_leads_to_a_digits_probability(page, mini):
-    choose(page, "log-softmax")
+    choose_layer(page, "log-softmax")
     assert texts(page, CAPTION) == ["map 1 of 1: for the digit 7"]
     score, total, result, percent = numbers_in(said(page))
     assert score - total == pytest.approx(result, abs=0.002)
@@ -208,13 +203,13 @@ def test_log_softmaxs_sentence_leads_to_a_digits_probability(page, mini):
 
 
 def test_another_layer_starts_over(page, mini):
-    choose(page, "block2.0")
+    choose_layer(page, "block2.0")
     start = texts(page, CAPTION), said(page)
     choose_map(page, 1, 5)
     page.locator(".lens-map").press("ArrowUp")
     assert "Input map 5," in said(page) and texts(page, CAPTION) != start[0]
-    choose(page, "image")
-    choose(page, "block2.0")
+    choose_layer(page, "image")
+    choose_layer(page, "block2.0")
     assert (texts(page, CAPTION), said(page)) == start
 
 
@@ -247,7 +242,7 @@ def test_a_finger_draws_the_lens_along_each_time(page, mini):
 
 def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens):
     for name in ["fc1", "fc2", "log-softmax"]:
-        choose(page, name)
+        choose_layer(page, name)
         page.locator(".lens-map").press("ArrowRight")
         assert box_over(page, 0) == [0, 0]
         style = page.locator(".lens-box").first.get_attribute("style")
@@ -256,7 +251,7 @@ def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens):
 
 
 def test_another_digit_from_python_is_shown_and_the_layer_stays(page, mini):
-    number = choose(page, "log-softmax")
+    number = choose_layer(page, "log-softmax")
     before = page.locator(".lens canvas").first.screenshot()
     layers, numbers = trace(get_trained(NetMini), -DIGIT)
     change(page, layers=layers, buffer=encoded(numbers))

@@ -74,7 +74,10 @@ def test_undo_brings_back_what_was_there_before_each_change(pad_js):
     Python copies each state instead of sharing points with an earlier one.
     """
     chance = random.Random(0)
-    now, before, steps, expected = [], [], [], []
+    now = []
+    before = []
+    steps = []
+    expected = []
     for name in chance.choices(CHANGES, k=300):
         point = [chance.randrange(280), chance.randrange(280)]
         if name == "extendStroke" and not now:

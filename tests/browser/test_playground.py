@@ -1,37 +1,19 @@
-"""The playground when training breaks, tabs hide and addresses lie; and how much it loads."""
+"""The playground: it learns, also when training breaks, tabs hide and addresses lie."""
 
 import gzip
 import re
 
 import pytest
-from browsing import served, wait_until
+from browsing import PATIENCE, SITE, wait_until
 from helpers import HERE
 
-SITE = HERE / "site"
+import utils
+from model import NetMicro
+
 BROKEN = "play.html?net=NetMicro&uncleared=1&rate=10&seed=1"
 
 if not (SITE / "play.html").is_file():
     pytest.skip("there is no website yet: run `make site` first", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(SITE) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(page, address):
-    """Opens a page; nothing may go wrong in it."""
-    complaints = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-
-    def open_page(name):
-        page.goto(address + name, wait_until="networkidle")
-        return page
-
-    yield open_page
-    assert complaints == []
 
 
 def status(page):
@@ -51,8 +33,41 @@ def steps_at_rest(page):
     return before if steps(page) == before else 0
 
 
+def unseen(page):
+    """The accuracy on unseen digits that the page shows, in per cent."""
+    found = re.match(r"[\d.]+", page.locator(".play-unseen").inner_text())
+    return float(found[0]) if found else 0.0
+
+
 def button(page):
     return page.locator(".play-start").inner_text()
+
+
+# --- Learning -------------------------------------------------------------------------------------
+
+
+def test_a_network_learns_until_it_is_paused_and_starts_over(visit):
+    page = visit("play.html?net=NetMicro")
+    start = page.locator(".play-start")
+    start.click()
+    wait_until(page, lambda: unseen(page) > 50)
+    start.click()
+    assert wait_until(page, lambda: steps_at_rest(page)) > 10
+    page.locator(".play-over").click()
+    page.locator(".play-step").click()
+    wait_until(page, lambda: steps(page) == 1)
+    assert unseen(page) < 50
+
+
+def test_the_network_that_was_trained_can_be_used_in_python(visit, tmp_path):
+    page = visit("play.html?net=NetMicro")
+    page.locator(".play-step").click()
+    wait_until(page, lambda: steps(page) == 1)
+    with page.expect_download() as download:
+        page.locator(".play-save").click()
+    download.value.save_as(tmp_path / "mine.safetensors")
+    network = utils.load_weights(tmp_path / "mine.safetensors", NetMicro())
+    assert network.block1[1].num_batches_tracked == 1
 
 
 # --- When the loss is no number any more ---------------------------------------------------------
@@ -63,7 +78,7 @@ def broken(visit):
     """The page after a training that broke."""
     page = visit(BROKEN)
     page.locator(".play-start").click()
-    page.get_by_text("the loss stopped being a number").wait_for()
+    page.get_by_text("the loss stopped being a number").wait_for(timeout=PATIENCE)
     return page
 
 
@@ -169,6 +184,15 @@ def test_the_address_holds_the_settings_that_were_changed(visit):
     page = visit("play.html?digits=300&rate=nonsense")
     page.get_by_label("batch size").select_option("64")
     assert page.url.endswith("play.html?batch=64&digits=300")
+
+
+@pytest.mark.parametrize("settings", ["net=Nobody", "rate=-3", "rate=alert(1)", "digits=7e9"])
+def test_a_setting_that_cannot_be_is_refused_in_a_sentence(visit, settings):
+    page = visit(f"play.html?{settings}")
+    notice = page.locator(".play-notice")
+    notice.wait_for()
+    assert settings.split("=")[0] in notice.inner_text()
+    assert page.locator(".play-start").is_enabled()
 
 
 # --- What a visitor has to load ------------------------------------------------------------------

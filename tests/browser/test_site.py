@@ -11,12 +11,12 @@ import torch
 from browsing import (
     CONTRAST,
     PICTURES,
+    SITE,
     STROKES,
     answer_of,
     draw,
     next_frame,
     seen,
-    served,
     settled_answer,
 )
 from helpers import HERE, LESSONS, each_lesson
@@ -24,10 +24,9 @@ from helpers import HERE, LESSONS, each_lesson
 import utils
 from course.checkpoints import get_trained
 from course.widgets.pad import recognise
-from model import Net, NetFC, NetGAP, NetMicro, NetMini
+from model import Net, NetFC, NetGAP, NetMini
 from website.quiz import read_quiz
 
-SITE = HERE / "site"
 PAGES = ["index.html", "play.html", "quiz5.html", "quiz6.html"]
 PAGES += [f"{lesson}.html" for lesson in LESSONS]
 PAGES += ["glossary.html", "benchmarks.html", "teaching.html"]
@@ -37,53 +36,6 @@ each_page_with_widgets = pytest.mark.parametrize("name", WIDGETS)
 
 if not (SITE / "index.html").is_file():
     pytest.skip("there is no website yet: run `make site` first", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(SITE) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Opens a page; nothing may go wrong, and no other host may be asked."""
-    contexts = []
-    complaints = []
-
-    def open_page(name, width=1400, theme="light", expected=(), without=None, **options):
-        size = {"width": width, "height": 900}
-        context = browser.new_context(
-            viewport=size, color_scheme=theme, reduced_motion="reduce", **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        if without:
-            page.route(without, lambda route: route.fulfill(content_type="text/javascript"))
-
-        def complain(text):
-            if not any(part in text for part in expected):
-                complaints.append(text)
-
-        def check_request(request):
-            if not request.url.startswith((address, "data:", f"blob:{address}")):
-                complain(request.url)
-
-        def check_message(message):
-            if message.type == "error":
-                complain(message.text)
-
-        page.on("request", check_request)
-        page.on("console", check_message)
-        page.on("pageerror", lambda error: complain(str(error)))
-        page.goto(address + name, wait_until="networkidle")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 # --- The pages, without a browser ----------------------------------------------------------------
@@ -516,67 +468,3 @@ def test_the_film_goes_from_the_first_epoch_to_the_last(visit):
     assert best.get_attribute("aria-label") == "digit 7"
     assert float(best.get_attribute("aria-valuenow")) > 90
     page.screenshot(path=PICTURES / "site-film.png")
-
-
-# --- The playground ------------------------------------------------------------------------------
-
-
-def steps(page):
-    """How many steps of training the page has counted."""
-    found = re.match(r"Step ([\d,]+) ", page.locator(".play-status").inner_text())
-    return int(found[1].replace(",", "")) if found else 0
-
-
-def is_at_rest(page):
-    """Whether no step is counted within a second; a busy machine pauses late."""
-    before = steps(page)
-    page.wait_for_timeout(1000)
-    return steps(page) == before
-
-
-def unseen(page):
-    """The accuracy on unseen digits that the page shows, in per cent."""
-    found = re.match(r"[\d.]+", page.locator(".play-unseen").inner_text())
-    return float(found[0]) if found else 0.0
-
-
-def wait_until(page, reached, seconds=60):
-    for _ in range(seconds * 5):
-        if reached():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError(page.locator(".play-status").inner_text())
-
-
-def test_a_network_learns_until_it_is_paused_and_starts_over(visit):
-    page = visit("play.html?net=NetMicro")
-    start = page.locator(".play-start")
-    start.click()
-    wait_until(page, lambda: unseen(page) > 50)
-    start.click()
-    wait_until(page, lambda: is_at_rest(page))
-    assert steps(page) > 10
-    page.locator(".play-over").click()
-    page.locator(".play-step").click()
-    wait_until(page, lambda: steps(page) == 1)
-    assert unseen(page) < 50
-
-
-def test_the_network_that_was_trained_can_be_used_in_python(visit, tmp_path):
-    page = visit("play.html?net=NetMicro")
-    page.locator(".play-step").click()
-    wait_until(page, lambda: steps(page) == 1)
-    with page.expect_download() as download:
-        page.locator(".play-save").click()
-    download.value.save_as(tmp_path / "mine.safetensors")
-    network = utils.load_weights(tmp_path / "mine.safetensors", NetMicro())
-    assert network.block1[1].num_batches_tracked == 1
-
-
-@pytest.mark.parametrize("settings", ["net=Nobody", "rate=-3", "rate=alert(1)", "digits=7e9"])
-def test_a_setting_that_cannot_be_is_refused_in_a_sentence(visit, settings):
-    page = visit(f"play.html?{settings}")
-    notice = page.locator(".play-notice")
-    notice.wait_for()
-    assert settings.split("=")[0] in notice.inner_text()
-    assert page.locator(".play-start").is_enabled()

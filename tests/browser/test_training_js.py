@@ -5,14 +5,12 @@ import inspect
 import pytest
 import torch
 import torch.nn.functional as F
-from browsing import encoded, served
-from helpers import HERE
+from browsing import SITE, encoded, served
 from torch import nn, optim
 
 import utils
 from model import Net, NetFC, NetGAP, NetMicro, NetMini
 
-SITE = HERE / "site"
 BATCH = 32
 
 if not (SITE / "_static" / "kernels.wasm").is_file():

@@ -3,10 +3,8 @@
 import re
 
 import pytest
-from browsing import answer_of, draw, ink, served
-from helpers import HERE
+from browsing import SITE, answer_of, draw, ink
 
-SITE = HERE / "site"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 if not (SITE / "index.html").is_file():
@@ -15,30 +13,6 @@ if not (SITE / "index.html").is_file():
 
 def sees_verdict(page, text):
     page.locator(".digit-pad-verdict", has_text=text).wait_for()
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(SITE) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Opens a page; still, unless the test asks for motion."""
-    contexts = []
-
-    def open_page(name, **options):
-        context = browser.new_context(**{"reduced_motion": "reduce"} | options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.goto(address + name)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 # --- The landing page ----------------------------------------------------------------------------
