@@ -85,7 +85,7 @@ def test_all_networks_are_asked_about_another_digit(filmed, digits):
 def test_its_page_gets_these_values(filmed, digits):
     film, _ = filmed
     state = film.state()
-    names = "answers changes curves digit filters maps measured_on sizes start"
+    names = "answers changes curves digit filters maps measured_on sizes start times"
     assert sorted(state) == names.split()
     assert state["measured_on"] == "validation"
     assert state["curves"]["train_acc"] == [51, 52]
@@ -97,6 +97,47 @@ def test_its_page_gets_these_values(filmed, digits):
 
 
 # --- Which epochs a film shows -------------------------------------------------------------------
+
+
+def take_random_step(history):
+    for weight in history.model.parameters():
+        weight.grad = torch.randn(weight.shape)
+    history.optimizer.step()
+
+
+def test_the_first_epoch_has_frames_after_1_2_4_steps(image):
+    """Notices frames one step off, in later epochs too, or two of one network."""
+    model = make_network()
+    history, film = start(model, image)
+    networks = [copy.deepcopy(model)]
+    for epoch in film.record(history.epochs(2)):
+        for step in range(1, 9):  # the last one ends the epoch, which has a frame anyway
+            take_random_step(history)
+            if epoch == 1 and step in (1, 2, 4) or step == 8:
+                networks.append(copy.deepcopy(model))
+        history.add(*MEASURED)
+    assert film.times == [(0, 0), (0, 1), (0, 2), (0, 4), (1, 0), (2, 0)]
+    answers = torch.tensor([ask(network, image) for network in networks])
+    torch.testing.assert_close(torch.tensor(film.answers), answers)
+    filters = [network[1].weight.detach()[:, 0] for network in networks]
+    moved = [(filters[n] - filters[0]).norm() / filters[0].norm() for n in (1, 2, 3, 4)]
+    moved.append((filters[5] - filters[4]).norm() / filters[4].norm())
+    assert film.changes == pytest.approx([100 * part.item() for part in moved])
+
+
+def test_a_first_epoch_that_is_interrupted_leaves_no_frames(image):
+    history, film = start(make_network(), image)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in film.record(history.epochs(2)):
+            take_random_step(history)
+            raise KeyboardInterrupt
+    take_random_step(history)  # of something else
+    assert film.times == [(0, 0)]
+    for _ in film.record(history.epochs(1)):
+        take_random_step(history)
+        take_random_step(history)
+        history.add(*MEASURED)
+    assert film.times == [(0, 0), (0, 1), (1, 0)]
 
 
 def test_before_the_training_there_is_nothing_to_show(image):

@@ -164,7 +164,9 @@ def test_training_is_plain_gradient_descent(build):
 
 
 @pytest.mark.parametrize(
-    "criterion", [nn.NLLLoss(), nn.CrossEntropyLoss(), F.nll_loss, F.cross_entropy], ids=str
+    "criterion",
+    [nn.NLLLoss(), nn.CrossEntropyLoss(), F.nll_loss, F.cross_entropy],
+    ids=["NLLLoss", "CrossEntropyLoss", "nll_loss", "cross_entropy"],
 )
 def test_means_are_over_images_not_over_batches(criterion):
     model = Linear()
@@ -552,7 +554,7 @@ def test_counting_alone_refuses_what_does_not_fit():
         utils.GetCorrectPredCount(torch.zeros(10), LABELS)
 
 
-@pytest.mark.parametrize("criterion", [F.nll_loss, nn.NLLLoss()], ids=str)
+@pytest.mark.parametrize("criterion", [F.nll_loss, nn.NLLLoss()], ids=["nll_loss", "NLLLoss"])
 @pytest.mark.parametrize("measure", LOSSES)
 def test_scores_are_not_taken_for_logarithms(measure, criterion):
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

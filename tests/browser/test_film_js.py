@@ -31,8 +31,10 @@ def test_weights_are_red_and_blue(film_js):
 
 
 def test_curves_start_after_the_first_epoch_and_good_accuracies_are_high(film_js):
-    points = film_js.evaluate("film => film.curvePoints([50, 99, 99.5, 100], 5, [400, 100])")
-    assert [x for x, _ in points] == [100, 200, 300, 400]
+    times = [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0], [3, 0], [4, 0]]
+    code = "(film, times) => film.curvePoints([50, 99, 99.5, 100], times, [600, 100])"
+    points = film_js.evaluate(code, times)
+    assert [x for x, _ in points] == [300, 400, 500, 600]
     heights = [100 - y for _, y in points]
     assert heights[0] == 0 and heights[3] == 100
     assert heights[2] - heights[1] > 8, "half a per cent must be seen"
@@ -83,6 +85,7 @@ BY_HAND = {  # three epochs of one filter of one pixel: blue, white, half red, r
     "digit": encoded(bytes([77] * 784)),
     "curves": {"train_acc": [60, 70, 80], "test_acc": [95, 96, 97]},
     "measured_on": "test",
+    "times": [[0, 0], [1, 0], [2, 0], [3, 0]],
     "changes": [11, 22, 33],
     "answers": [[0.1] * 10, *([0.01] * n + [0.91] + [0.01] * (9 - n) for n in (4, 5, 6))],
 }
@@ -131,10 +134,24 @@ def test_the_curves_end_at_the_line_of_the_epoch(by_hand):
 
 def test_a_new_training_begins_at_its_start(by_hand):
     by_hand.locator(".film input").press("End")
-    change(by_hand, answers=BY_HAND["answers"][:3])
+    change(by_hand, times=BY_HAND["times"][:3], answers=BY_HAND["answers"][:3])
     assert texts(by_hand, TITLE) == ["before training"]
     by_hand.locator(".film input").press("End")
     assert texts(by_hand, TITLE) == ["after epoch 2 of 2"]
+
+
+def test_the_first_epoch_is_shown_step_by_step(by_hand):
+    times = [[0, 0], [0, 2], [1, 0], [2, 0]]
+    change(by_hand, times=times, answers=BY_HAND["answers"])
+    by_hand.locator(".film input").press("ArrowRight")
+    assert texts(by_hand, TITLE) == ["epoch 1 of 2, after step 2"]
+    assert texts(by_hand, ACCURACY) == ["accuracy: training –, test –"]
+    by_hand.locator(".film input").press("ArrowRight")
+    assert texts(by_hand, TITLE) == ["after epoch 1 of 2"]
+    assert texts(by_hand, ACCURACY) == ["accuracy: training 60.00 %, test 95.00 %"]
+    (point,) = by_hand.locator(".film polyline").first.get_attribute("points").split()
+    now = by_hand.locator(".film-now").get_attribute("x1")
+    assert float(point.split(",")[0]) == pytest.approx(float(now)) == pytest.approx(520 / 3)
 
 
 def test_a_film_without_a_training_says_so(blank):

@@ -18,6 +18,7 @@ from browsing import (
     next_frame,
     seen,
     settled_answer,
+    wait_until,
 )
 from helpers import HERE, LESSONS, each_lesson
 
@@ -328,6 +329,37 @@ def wait_for_answer(page, expected, name, patience=10):
     while (expected - torch.tensor(answer_of(page)[1])).abs().max() > 0.06:
         assert time.monotonic() < deadline, name
         page.wait_for_timeout(50)
+
+
+DIGIT_IN_LENS = """place => {
+  const context = place.querySelector(".lens-stack canvas").getContext("2d");
+  return [...context.getImageData(0, 0, 28, 28).data].filter((_, n) => n % 4 === 0);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "widget", "opener"),
+    [("index.html", "pad", "Look inside"), ("S5.html", "lens", "Draw a digit for it")],
+)
+def test_the_lens_shows_what_is_drawn_on_the_pad(visit, name, widget, opener):
+    """Notices: the digit before, or another network than the chosen one."""
+    page = visit(name)
+    place = awake(page, widget)
+    button = place.get_by_role("button", name=opener)
+    button.click()
+    page.locator(".digit-pad-canvas").scroll_into_view_if_needed()
+    draw(page, STROKES[1])
+    settled_answer(page, "This is a 1.")
+    draw(page, [(0.2, 0.8), (0.8, 0.8)])
+    wait_until(page, lambda: place.evaluate(DIGIT_IN_LENS) == seen(page))
+    place.locator(".live-choice select").select_option("NetFC")
+    place.locator(".lens option", has_text="conv5").wait_for(state="attached")
+    assert place.evaluate(DIGIT_IN_LENS) == seen(page)
+    assert place.evaluate(OUTSIDE) == 0
+    page.screenshot(path=PICTURES / f"site-{widget}-opened.png")
+    button.click()
+    assert place.locator(".lens").is_visible() == (widget == "lens")
+    assert place.locator(".digit-pad").is_visible() == (widget == "pad")
 
 
 def test_a_network_that_cannot_be_loaded(visit):

@@ -81,7 +81,7 @@ export async function read(name) {
  * A choice of networks, and a place that says what it is doing. `load` fetches the one with this
  * name, and returns a function that takes it into use.
  */
-export function chooser(networks, chosen, load) {
+function chooser(networks, chosen, load) {
   const select = element("select", ...networks.map(({ name, text }) => new Option(text, name)));
   select.value = chosen;
   const status = element("span");
@@ -102,18 +102,18 @@ export function chooser(networks, chosen, load) {
   return label;
 }
 
-// --- The pad ---
+// --- The pad and the lens ---
 
 /** Answers the pad's questions with a network that can be changed. */
 export class Reader {
-  #network; // its name
+  network; // its name
   #latest = null; // the drawing that was sent last
   #question; // the number of the question about it
   model = new Model({});
   onPicture = () => {}; // gets the picture of 28×28 pixels that the drawing becomes
 
   constructor(network) {
-    this.#network = network;
+    this.network = network;
     this.model.send = (content, _, [drawing]) => {
       this.#latest = { content, drawing: bytesOf(drawing) };
       this.answer();
@@ -124,7 +124,7 @@ export class Reader {
     if (this.#latest === null) return;
     waiting.delete(this.#question);
     const { content, drawing } = this.#latest;
-    const task = { task: "read", network: this.#network, drawing, side: content.size };
+    const task = { task: "read", network: this.network, drawing, side: content.size };
     this.#question = ask(task, ({ picture, probabilities }) => {
       if (!picture) return;
       this.model.notify("msg:custom", { ...content, probabilities }, [picture]);
@@ -132,14 +132,40 @@ export class Reader {
     });
   }
 
-  /** A choice of networks. */
-  chooser(networks) {
-    return chooser(networks, this.#network, async (name) => {
+  /** A choice of networks; `onChange` is called when another one is in use. */
+  chooser(networks, onChange = () => {}) {
+    return chooser(networks, this.network, async (name) => {
       await askOnce({ task: "fetch", network: name });
       return () => {
-        this.#network = name;
+        this.network = name;
         this.answer();
+        onChange();
       };
     });
+  }
+}
+
+/** Keeps a lens up to date: with what a network computes for the picture that came last. */
+export class Tracer {
+  #next = null; // the question that is asked after the one that is under way
+  #asking = null;
+  model = new Model({});
+
+  /** Shows what a network computes for 28×28 grey pixels; done when the newest picture is shown. */
+  show(network, pixels) {
+    this.#next = { task: "trace", network, pixels };
+    this.#asking ??= this.#askAll().finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+  async #askAll() {
+    while (this.#next !== null) {
+      const question = this.#next;
+      this.#next = null;
+      const { layers, buffer } = await askOnce(question);
+      this.model.set("layers", layers);
+      this.model.set("buffer", buffer);
+    }
   }
 }

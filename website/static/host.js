@@ -3,9 +3,8 @@
 // still picture to begin with:
 //     <div class="live" data-widget="pad" data-network="NetGAP"> ... </div>
 
-import { askOnce, chooser, FOLDER, Model, Reader, read } from "./backend.js";
+import { askOnce, FOLDER, Model, Reader, read, Tracer } from "./backend.js";
 import { demonstrate } from "./demo.js";
-import { normalise } from "./layers.js";
 import { bytesOf, element } from "./look.js";
 
 // --- What stands behind each widget, in place of a kernel ---
@@ -14,30 +13,74 @@ const BEHIND = {
   bench: async () => ({ model: new Model(await read("bench")) }),
   film: async () => ({ model: new Model(await read("film")) }),
 
-  /** The lens explains what the chosen network computes for the film's digit. */
+  /** The lens explains what the chosen network computes: for the film's digit, or a drawing. */
   async lens({ network }) {
     const [{ digit }, networks] = await Promise.all([read("film"), listNetworks()]);
-    const picture = Float32Array.from(bytesOf(digit), normalise);
-    const trace = (name) => askOnce({ task: "trace", network: name, picture });
-    const { layers, buffer } = await trace(network);
-    const model = new Model({ layers, buffer });
-    const extra = chooser(networks, network, async (name) => {
-      const numbers = await trace(name);
-      return () => {
-        model.set("layers", numbers.layers);
-        model.set("buffer", numbers.buffer);
-      };
-    });
-    return { model, extra };
+    const reader = new Reader(network);
+    const tracer = new Tracer();
+    let pixels = bytesOf(digit);
+    const show = () => tracer.show(reader.network, pixels);
+    await show();
+    reader.onPicture = (picture) => {
+      pixels = picture;
+      show();
+    };
+    const pad = opener("Draw a digit for it", (place) => render("pad", reader.model, place));
+    return { model: tracer.model, extra: [reader.chooser(networks, show), pad] };
   },
 
   /** The pad sends drawings, and shows what the chosen network reads in them. */
   async pad({ network }) {
     const reader = new Reader(network);
     const [networks] = await Promise.all([listNetworks(), askOnce({ task: "fetch", network })]);
-    return { model: reader.model, extra: reader.chooser(networks) };
+    const tracer = new Tracer();
+    let isTraced = false;
+    let pixels;
+    const lens = opener("Look inside", async (place) => {
+      isTraced = true;
+      await tracer.show(reader.network, pixels);
+      await render("lens", tracer.model, place);
+    });
+    const button = lens.querySelector("button");
+    button.disabled = true; // there is nothing to see inside yet
+    reader.onPicture = (picture) => {
+      pixels = picture;
+      button.disabled = false;
+      if (isTraced) tracer.show(reader.network, pixels);
+    };
+    return { model: reader.model, extra: [reader.chooser(networks), lens] };
   },
 };
+
+/** Shows a widget in a place. */
+async function render(name, model, el) {
+  const { default: widget } = await import(new URL(`widgets/${name}.js`, FOLDER));
+  widget.render({ model, el });
+}
+
+/** A button, and below it what it opens: a function makes that at the first press. */
+function opener(text, make) {
+  const button = element("button", text);
+  button.type = "button";
+  button.ariaExpanded = "false";
+  button.className = "live-opener";
+  const below = element("div");
+  below.hidden = true;
+  let isMade = false;
+  button.onclick = async () => {
+    below.hidden = !below.hidden;
+    button.ariaExpanded = String(!below.hidden);
+    if (isMade) return;
+    isMade = true;
+    try {
+      await make(below);
+    } catch {
+      isMade = false;
+      below.textContent = "This could not be loaded. Close it, then open it again.";
+    }
+  };
+  return element("div", button, below);
+}
 
 async function listNetworks() {
   const answer = await fetch(new URL("networks/index.json", FOLDER));
@@ -61,15 +104,11 @@ async function wake(place) {
 
 /** Puts the widget into its place. */
 async function start(place) {
-  const [{ default: widget }, { model, extra }] = await Promise.all([
-    import(new URL(`widgets/${place.dataset.widget}.js`, FOLDER)),
-    BEHIND[place.dataset.widget](place.dataset),
-  ]);
-  const el = document.createElement("div");
+  const { model, extra = [] } = await BEHIND[place.dataset.widget](place.dataset);
+  const el = element("div");
+  await render(place.dataset.widget, model, el);
   place.querySelector("img").classList.add("live-still"); // it is shown in print
-  if (extra) place.prepend(extra);
-  place.prepend(el);
-  widget.render({ model, el });
+  place.prepend(el, ...extra);
   if ("demo" in place.dataset) demonstrate(model, el);
 }
 

@@ -1,7 +1,7 @@
 // The playground's page. The training itself runs in trainer.js; what reads drawings and shows maps
 // runs in worker.js, with the latest weights.
 
-import { askOnce, FOLDER, Model, Reader } from "./backend.js";
+import { askOnce, FOLDER, Reader, Tracer } from "./backend.js";
 import { Curve, drawAccuracy, drawFilters, drawLoss } from "./charts.js";
 import { drawPixels, element, greyPixels } from "./look.js";
 import { format, parse, SETTINGS } from "./settings.js";
@@ -21,8 +21,8 @@ class Playground {
   chosen = 0; // the unseen digit that is looked into; null: the drawing
   drawing = null;
   reader = null;
-  lens = null;
-  isTracing = false;
+  tracer = new Tracer();
+  lens = null; // it is added when there is something to show
 
   constructor() {
     this.start = find(".play-start");
@@ -295,27 +295,19 @@ class Playground {
     this.markChosen();
     this.trace();
   }
-  /** Shows all maps of what is looked into; one question at a time. */
+  /** Shows all maps of what is looked into. */
   async trace() {
-    if (this.isTracing || !this.table) return;
-    this.isTracing = true;
+    if (!this.table) return;
     const pixels = this.chosen === null ? this.drawing : this.pictures[this.chosen];
-    const answer = await askOnce({ task: "trace", network: YOURS, pixels });
-    this.isTracing = false;
-    await this.showLens(answer);
+    await this.tracer.show(YOURS, pixels);
+    this.lens ??= this.addLens();
   }
-  async showLens({ layers, buffer }) {
-    if (this.lens === null) {
-      this.lens = new Model({ layers, buffer });
-      const { default: lens } = await import(new URL("widgets/lens.js", FOLDER));
-      const place = document.createElement("div");
-      find(".play-lens").replaceChildren(place);
-      lens.render({ model: this.lens, el: place });
-      place.querySelector(".lens-all")?.click(); // all maps are shown from the start
-      return;
-    }
-    this.lens.set("layers", layers);
-    this.lens.set("buffer", buffer);
+  async addLens() {
+    const { default: lens } = await import(new URL("widgets/lens.js", FOLDER));
+    const place = document.createElement("div");
+    find(".play-lens").replaceChildren(place);
+    lens.render({ model: this.tracer.model, el: place });
+    place.querySelector(".lens-all")?.click(); // all maps are shown from the start
   }
 }
 

@@ -57,9 +57,9 @@ const TASKS = {
     reply({ picture, probabilities: sums.map((sum) => sum / network.views.length) });
   },
   /** Everything that the network computes for a picture: what the lens shows. */
-  async trace({ network: name, picture, pixels }, reply) {
+  async trace({ network: name, pixels }, reply) {
     const network = await get(name);
-    run(network, pixels ? Float32Array.from(pixels, network.prepare) : picture);
+    run(network, Float32Array.from(pixels, network.prepare));
     reply({ layers: network.table, buffer: network.buffer.slice() });
   },
 };

@@ -24,7 +24,8 @@ MAPS = 8  # of the first convolution: the film shows no more
 class TrainingFilm(DigitWidget):
     """A widget with a frame for each epoch, and one from before training.
 
-    Set `film.image` to ask about another digit: the networks of all epochs answer.
+    Most happens in the first epoch: it has frames after 1, 2, 4, 8, ... steps, too.
+    Set `film.image` to ask about another digit: the networks of all frames answer.
     """
 
     _esm = DigitWidget.script(Path(__file__).parent / "film.js")
@@ -37,7 +38,8 @@ class TrainingFilm(DigitWidget):
     digit = traitlets.Bytes().tag(sync=True)
     sizes = traitlets.Dict().tag(sync=True)  # how many filters and maps, and their widths
     answers = traitlets.List().tag(sync=True)  # ten probabilities a frame
-    changes = traitlets.List().tag(sync=True)  # of the filters in each epoch, in % of their size
+    times = traitlets.List().tag(sync=True)  # of each frame: epochs that are over, steps since
+    changes = traitlets.List().tag(sync=True)  # of the filters since the epoch began, in %
     curves = traitlets.Dict().tag(sync=True)
     measured_on = traitlets.Unicode().tag(sync=True)
     start = traitlets.Int().tag(sync=True)  # how many epochs were over before the first frame
@@ -45,11 +47,14 @@ class TrainingFilm(DigitWidget):
     def __init__(self, history, image):
         super().__init__()
         self.history = history
-        self._networks = []  # one a frame
+        self._networks = []  # before the first epoch, and after each
+        self._early = {}  # the networks after some steps of the first epoch
+        self._steps = 0  # of the first epoch
         self._filters = None
         self.image = image
         # A network that cannot be shown is refused now, not after the training.
         self._evaluate(evaluation_copy(history.model))
+        history.optimizer.register_step_post_hook(self._after_step)
 
     def record(self, epochs):
         """Go through the epochs; copy the network before the first, and after each of them."""
@@ -58,6 +63,8 @@ class TrainingFilm(DigitWidget):
             for epoch in epochs:
                 if is_first:
                     self._networks = []
+                    self._early = {}
+                    self._steps = 0
                     self.start = self.history.done
                     is_first = False
                 self._networks.append(evaluation_copy(self.history.model))  # before this epoch
@@ -67,6 +74,25 @@ class TrainingFilm(DigitWidget):
             if self._networks and is_over:  # the last epoch is in the curves, but not in the film
                 self._networks.append(evaluation_copy(self.history.model))
             self._update_page()  # also what an interrupt kept from the page before
+
+    def _after_step(self, *_):
+        """Copy the network after 1, 2, 4, 8, ... steps of the first epoch."""
+        if len(self._networks) == 1:
+            self._steps += 1
+            if self._steps == 2 ** len(self._early):
+                self._early[self._steps] = evaluation_copy(self.history.model)
+
+    def _frames(self):
+        """All networks in order: (epochs that are over, steps since, network)."""
+        before, *after = self._networks
+        frames = [(0, 0, before)]
+        if after:  # the first epoch is over
+            for step, network in self._early.items():
+                if step < self._steps:  # after its last step, the epoch is over
+                    frames.append((0, step, network))
+        for epoch, network in enumerate(after, 1):
+            frames.append((epoch, 0, network))
+        return frames
 
     def _evaluate(self, network):
         """What a frame shows: the first convolution's filters and maps, and the answer."""
@@ -87,21 +113,23 @@ class TrainingFilm(DigitWidget):
         """Compute what the page shows, from the network of each frame."""
         if not self._networks:
             return
-        frames = [self._evaluate(network) for network in self._networks]
-        filters = torch.stack([frame["filters"] for frame in frames])
-        maps = torch.stack([frame["maps"] for frame in frames])
+        times = [(epoch, step) for epoch, step, _ in self._frames()]
+        shown = [self._evaluate(network) for _, _, network in self._frames()]
+        filters = torch.stack([frame["filters"] for frame in shown])
+        maps = torch.stack([frame["maps"] for frame in shown])
         digit = self.image - self.image.min()
         with self.hold_sync():  # all of it reaches the page together
             self.sizes = {"filters": list(filters.shape[1:]), "maps": list(maps.shape[1:])}
             self.filters = to_bytes(128 + 127 * filters / filters.abs().max())
             self.maps = to_bytes(255 * maps / maps.max().clamp_min(1e-9))
             self.digit = to_bytes(255 * digit / digit.max().clamp_min(1e-9))
-            self.changes = [change(old, new) for old, new in zip(filters, filters[1:])]
+            self.times = times
+            self.changes = get_changes(filters, times)
             self.measured_on = self.history.measured_on
             self.curves = {
                 name: values[self.start :] for name, values in self.history.curves.items()
             }
-            self.answers = [frame["answer"] for frame in frames]
+            self.answers = [frame["answer"] for frame in shown]
         self._filters = filters
 
     def still_picture(self):
@@ -120,9 +148,8 @@ class TrainingFilm(DigitWidget):
             sheet = make_grid(filters, nrow=8, padding=1, pad_value=float("nan"))[0]
             ax.imshow(sheet.numpy(), cmap="bwr", vmin=-largest, vmax=largest)
             answer = self.answers[frame]
-            epoch = self.start + frame
-            when = f"after epoch {epoch}" if epoch else "before training"
             digit = answer.index(max(answer))
+            when = self._describe_time(*self.times[frame])
             ax.set_title(f"{when}:\na {digit} ({max(answer):.0%})", fontsize=10)
             ax.axis("off")
         figure.suptitle("The filters of the first layer, and the answer", fontsize=11)
@@ -131,10 +158,22 @@ class TrainingFilm(DigitWidget):
         plt.close(figure)
         return file.getvalue()
 
+    def _describe_time(self, epoch, step):
+        epoch += self.start
+        if step:
+            return f"step {step} of epoch {epoch + 1}"
+        return f"after epoch {epoch}" if epoch else "before training"
 
-def change(old, new):
-    """How far the filters moved in an epoch, in per cent of their size."""
-    return 100 * ((new - old).norm() / old.norm()).item()
+
+def get_changes(filters, times):
+    """How far the filters of each frame but the first moved since the epoch began, in %."""
+    changes = []
+    old = filters[0]
+    for new, (_, step) in zip(filters[1:], times[1:]):
+        changes.append(100 * ((new - old).norm() / old.norm()).item())
+        if step == 0:  # the next epoch begins
+            old = new
+    return changes
 
 
 def to_bytes(tensor):

@@ -31,10 +31,12 @@ export function sheet(bytes, [count, height, width], columns, colour) {
   return { width: fullWidth, height: fullHeight, rgba };
 }
 
-/** The points of a curve of accuracies on the lessons' axis, the first of them after one epoch. */
-export function curvePoints(accuracies, frames, [width, height]) {
+/** The points of a curve of accuracies on the lessons' axis; `times` says what each frame shows. */
+export function curvePoints(accuracies, times, [width, height]) {
+  const last = Math.max(times.length - 1, 1);
+  const ends = [...times.keys()].filter((frame) => times[frame][0] > 0); // of epochs
   return accuracies.map((accuracy, n) => [
-    ((n + 1) / Math.max(frames - 1, 1)) * width,
+    (ends[n] / last) * width,
     height * (1 - axisShare(accuracy)),
   ]);
 }
@@ -43,7 +45,7 @@ export function curvePoints(accuracies, frames, [width, height]) {
 
 const SIZE = [260, 150]; // of the curves
 const [WIDTH, HEIGHT] = SIZE;
-const PACE = 700; // milliseconds that each epoch is shown
+const PACE = 700; // milliseconds that each frame is shown
 
 const gridLine = (accuracy) => {
   const y = HEIGHT * (1 - axisShare(accuracy));
@@ -138,8 +140,8 @@ class Film {
     this.goTo(Number(this.slider.value) + 1);
     if (this.isAtEnd()) this.pause();
   }
-  goTo(epoch) {
-    this.slider.value = epoch;
+  goTo(frame) {
+    this.slider.value = frame;
     this.draw();
   }
 
@@ -150,50 +152,58 @@ class Film {
       this.title.textContent = "Nothing has been recorded yet: run the training first.";
       return;
     }
-    const epoch = Number(this.slider.value);
-    this.title.textContent = this.timeOf(epoch);
-    this.drawPictures(epoch);
-    this.drawChange(epoch);
-    this.drawCurves(epoch);
-    showBars(this.root, answers[epoch]);
+    const frame = Number(this.slider.value);
+    this.title.textContent = this.timeOf(frame);
+    this.drawPictures(frame);
+    this.drawChange(frame);
+    this.drawCurves(frame);
+    showBars(this.root, answers[frame]);
   }
-  timeOf(epoch) {
-    const start = this.model.get("start") ?? 0; // how many epochs were over before the first frame
-    const last = start + this.model.get("answers").length - 1;
-    return start + epoch === 0 ? "before training" : `after epoch ${start + epoch} of ${last}`;
+  /** How many epochs were over, and how many steps of the next one. */
+  countAt(frame) {
+    const [epochs, steps] = this.model.get("times")[frame];
+    return [this.model.get("start") + epochs, steps];
   }
-  drawChange(epoch) {
-    const change = this.model.get("changes")[epoch - 1]; // none before the first epoch
-    const text = epoch === 0 ? this.timeOf(0) : `changed by ${change.toFixed(1)} % in this epoch`;
+  timeOf(frame) {
+    const [epochs, steps] = this.countAt(frame);
+    const [last] = this.countAt(this.model.get("times").length - 1);
+    if (steps > 0) return `epoch ${epochs + 1} of ${last}, after step ${steps}`;
+    return epochs === 0 ? "before training" : `after epoch ${epochs} of ${last}`;
+  }
+  drawChange(frame) {
+    const change = this.model.get("changes")[frame - 1]; // none before the first epoch
+    const text = frame === 0 ? this.timeOf(0) : `changed by ${change.toFixed(1)} % in this epoch`;
     this.root.querySelector(".film-change").textContent = `filters of the first layer, ${text}`;
   }
-  drawPictures(epoch) {
+  drawPictures(frame) {
     const sizes = this.model.get("sizes");
-    const filters = this.frame("filters", epoch);
+    const filters = this.bytesIn("filters", frame);
     paint(this.filters, sheet(filters, sizes.filters, 8, colourOf));
-    paint(this.maps, sheet(this.frame("maps", epoch), sizes.maps, 4, greyOf));
+    paint(this.maps, sheet(this.bytesIn("maps", frame), sizes.maps, 4, greyOf));
     paint(this.digit, sheet(bytesOf(this.model.get("digit")), [1, 28, 28], 1, greyOf));
   }
-  /** The bytes of the filters or maps of one frame. */
-  frame(name, number) {
+  /** The filters or maps of one frame. */
+  bytesIn(name, frame) {
     const [count, height, width] = this.model.get("sizes")[name];
     const size = count * height * width;
-    return bytesOf(this.model.get(name)).subarray(number * size, (number + 1) * size);
+    return bytesOf(this.model.get(name)).subarray(frame * size, (frame + 1) * size);
   }
-  drawCurves(epoch) {
-    this.drawCurve(0, "train_acc", "training", epoch);
-    this.drawCurve(1, "test_acc", this.model.get("measured_on"), epoch);
-    const x = (epoch / Math.max(this.model.get("answers").length - 1, 1)) * WIDTH;
+  drawCurves(frame) {
+    this.drawCurve(0, "train_acc", "training", frame);
+    this.drawCurve(1, "test_acc", this.model.get("measured_on"), frame);
+    const x = (frame / Math.max(this.model.get("times").length - 1, 1)) * WIDTH;
     const now = this.root.querySelector(".film-now");
     now.setAttribute("x1", x);
     now.setAttribute("x2", x);
   }
-  drawCurve(place, name, text, epoch) {
-    const accuracies = this.model.get("curves")[name].slice(0, epoch);
-    const points = curvePoints(accuracies, this.model.get("answers").length, SIZE);
+  drawCurve(place, name, text, frame) {
+    const times = this.model.get("times");
+    const epochs = times[frame][0];
+    const accuracies = this.model.get("curves")[name].slice(0, epochs);
+    const points = curvePoints(accuracies, times, SIZE);
     const line = this.root.querySelectorAll("polyline")[place];
     line.setAttribute("points", points.map((point) => point.join(",")).join(" "));
-    const percent = epoch === 0 ? "–" : `${accuracies.at(-1).toFixed(2)} %`;
+    const percent = epochs === 0 ? "–" : `${accuracies.at(-1).toFixed(2)} %`;
     const caption = this.root.querySelectorAll(".film-curve figcaption span")[place];
     caption.textContent = `${text} ${percent}`;
   }
