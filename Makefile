@@ -15,6 +15,9 @@ LOCK   := --upgrade --universal --python-version 3.11 --generate-hashes --no-emi
 # A page shows 88 columns of a notebook's cell without a scroll bar.
 NARROW := --config "line-length = 88" $(wildcard S*.ipynb solutions/*.ipynb)
 
+# The tests run in several processes, each with one thread; those in one file stay together.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 # An operation that Apple's MPS lacks runs on the CPU, with a warning, instead of failing.
 export PYTORCH_ENABLE_MPS_FALLBACK ?= 1
 
@@ -34,11 +37,11 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 	@if [ -x $(BIOME) ]; then $(BIOME) ci --colors=off; else echo "The JavaScript is not checked: that needs npm."; fi
 	$(VENV)/bin/zizmor --offline --quiet .github
 	@# The notebooks are tested even if a unit test fails.
-	$(VENV)/bin/python -m pytest tests; units=$$?; \
-	SMOKE_TEST=1 TQDM_DISABLE=1 $(VENV)/bin/python -m pytest --nbval-lax --nbval-current-env -o "testpaths=S*.ipynb solutions" && exit $$units
+	$(PYTEST) tests; units=$$?; \
+	SMOKE_TEST=1 TQDM_DISABLE=1 $(PYTEST) --nbval-lax --nbval-current-env -o "testpaths=S*.ipynb solutions" && exit $$units
 
 test-browser: $(TESTS) site  ## open the website, and the lessons in JupyterLab and Notebook 7, and use them
-	$(VENV)/bin/python -m pytest -rs tests/browser
+	$(PYTEST) -rs tests/browser
 
 benchmarks: $(READY)    ## quick versions of those behind the README's figures; saves them to runs/benchmarks
 	rm -rf runs/benchmarks

@@ -81,7 +81,7 @@ def test_all_checks_run_and_nbval_compares_lessons_and_solutions(folder):
     assert succeeded
     programs = [re.match(r"(python -m )?([\w-]+)", call)[2] for call in calls]
     assert programs == ["ruff", "ruff", "ruff", "ruff", "zizmor", "pytest", "pytest"]
-    assert calls[-2] == "python -m pytest tests SMOKE_TEST="
+    assert re.fullmatch(r"python -m pytest -n auto .* tests SMOKE_TEST=", calls[-2])
     assert calls[-1].endswith("--nbval-current-env -o testpaths=S*.ipynb solutions SMOKE_TEST=1")
     assert "--nbval-lax" in calls[-1]
 

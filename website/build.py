@@ -193,6 +193,7 @@ def copy_lesson(source, folder, sizes):
     """Copy a notebook as it is, for visitors to download, and once more as a page with widgets."""
     shutil.copy(ROOT / source, folder / "_static" / "lessons")
     notebook = nbformat.read(ROOT / source, as_version=4)
+    notebook.metadata.language_info.pygments_lexer = "ipython3"  # which knows `!git clone`
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             plots = re.sub(r"(!\[.*?\]\(Test_Images/\S+\))", r"\1{.dark-light .plot}", cell.source)
