@@ -213,8 +213,9 @@ def test_what_a_lesson_has_reached_is_kept(
         run_lessons.run_notebook("S6", lessons)
     *_, reason, where = str(stop.value).splitlines()
     assert sentence in reason
-    assert where == f"S6.ipynb stopped there; see S6.failed.ipynb in {lessons}"
-    kept = nbformat.read(lessons / "S6.failed.ipynb", as_version=4)
+    runs = lessons / "runs"  # also of a run in place: among the lessons it would be taken for one
+    assert where == f"S6.ipynb stopped there; see failed-S6.ipynb in {runs}"
+    kept = nbformat.read(runs / "failed-S6.ipynb", as_version=4)
     assert [cell.source for cell in kept.cells] == ["train()"]
 
 
@@ -240,9 +241,9 @@ def test_a_run_that_is_stopped(lessons, number):
     assert process.returncode == 1
     assert "Net (S5)" in said
     assert "Stopped." in complained and "run_lessons.py" not in complained
-    assert "S6.ipynb stopped there; see S6.failed.ipynb in" in complained
+    assert "S6.ipynb stopped there; see failed-S6.ipynb in" in complained
     assert (lessons / "out" / "S5.ipynb").is_file()
-    assert "reached" in (lessons / "out" / "S6.failed.ipynb").read_text()
+    assert "reached" in (lessons / "out" / "failed-S6.ipynb").read_text()
 
 
 # --- The command -------------------------------------------------------------------------------

@@ -275,9 +275,9 @@ def test_exercises_with_numbers_can_be_answered_on_the_page(copy):
             if match:
                 assert f"{match[1]}(" in cell.source
                 found.append(match[1])
-    assert found == list(exercises.NUMBERS)
+    assert sorted(found) == sorted(exercises.NUMBERS)
     numbers = read_json(copy / "_static" / "answers.json")
-    assert list(numbers) == found
+    assert numbers.keys() == set(found)
     middle = numbers["check_convolution"]["middle"]
     assert middle["cases"][0] == [exercises.NUMBERS["check_convolution"]["middle"].right, 0, None]
     assert middle["hint"].startswith("multiply the four numbers")

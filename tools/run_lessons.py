@@ -89,7 +89,9 @@ def run_notebook(lesson, folder, ids=None):
     client.extra_arguments = ["--log-level=CRITICAL"]  # no warnings about the kernel itself
     problem = execute(client)
     if problem:
-        path = save_somewhere(notebook, target.with_suffix(".failed.ipynb"))
+        kept = ROOT / "runs" if folder == ROOT else folder  # the course itself gets no half lesson
+        kept.mkdir(exist_ok=True)
+        path = save_somewhere(notebook, kept / f"failed-{target.name}")
         where = f"; see {path.name} in {path.parent}" if path else ""
         raise Unfinished(f"{problem}\n{lesson}.ipynb stopped there{where}")
     note_sources(cells)
