@@ -313,6 +313,7 @@ def own(path, **pipes):
     return subprocess.Popen(command, env=environment(), cwd=ROOT, text=True, **pipes)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_harms_nothing(new, path):
     training = new()
     with own(path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
