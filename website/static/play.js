@@ -16,6 +16,9 @@ class Playground {
   trainer = null; // the worker; it is started when it is needed
   isRunning = false;
   isResuming = false; // when the tab is seen again
+  loss = new Curve();
+  measured = []; // accuracies
+  news = null; // the latest from the worker
   table = null;
   pictures = [];
   chosen = 0; // the unseen digit that is looked into; null: the drawing
@@ -222,9 +225,12 @@ class Playground {
     find(".play-rate").textContent = `now ${Number(rate.toPrecision(2))}`;
   }
   draw() {
-    if (!this.news) return;
-    drawLoss(find(".play-loss"), this.loss, this.news);
-    drawAccuracy(find(".play-accuracy"), this.measured, this.news);
+    const news = this.news ?? { steps: 0 }; // the charts are empty before the training
+    drawLoss(find(".play-loss"), this.loss, news);
+    drawAccuracy(find(".play-accuracy"), this.measured, news);
+    if (this.news) this.drawFilters();
+  }
+  drawFilters() {
     const first = this.table.find(({ kind }) => kind === "convolution");
     const count = first.shape[0] * first.kernel ** 2;
     const filters = this.news.weights.subarray(first.weight, first.weight + count);
