@@ -19,7 +19,7 @@ from model import Net, NetGAP, NetMini
 
 # --- Answers: the right ones, and parts of wrong ones ---------------------------------------------
 
-SIZES = {"conv1": 26, "pool1": 12, "conv4": 8, "flat": 4096}
+SIZES = {"conv1": 30, "pool1": 14, "conv4": 10, "flat": 6400}
 COUNTS = {"conv2": 64 * (32 * 25 + 1), "fc1": 100 * 4097}
 FIELDS = {"NetFC_conv4": 14, "NetGAP_last": 22}
 
@@ -239,11 +239,12 @@ RIGHT = {
 
 WRONG = {
     check_output_sizes: [
-        (SIZES | {"conv1": 28}, "conv1 is not 28: without padding"),
-        (SIZES | {"flat": 4099}, "flat is not 4099"),
+        (SIZES | {"conv1": 32}, "conv1 is not 32: without padding"),
+        (SIZES | {"pool1": 12}, "this is the answer for 28 pixels"),
+        (SIZES | {"flat": 6403}, "flat is not 6403"),
         (SIZES | {"conv1": "many"}, "a number, not 'many'"),
         (SIZES | {"conv1": ...}, "still open"),
-        ({"conv1": 26}, "missing"),
+        ({"conv1": 30}, "missing"),
     ],
     check_parameters: [
         (COUNTS | {"fc1": 409_600}, "has one bias, too"),

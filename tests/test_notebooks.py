@@ -24,6 +24,7 @@ from helpers import (
     solutions,
     tagged,
 )
+from IPython.core.inputtransformer2 import TransformerManager
 from torch import nn
 
 from course import exercises
@@ -56,6 +57,22 @@ def test_outputs_belong_to_the_code(notebook):
     changed = run_lessons.changed_cells(read(notebook))
     command = f"python -m tools.run_lessons {notebook} --in-place --cells"
     assert not changed, f"their code has changed: {command} {' '.join(changed)}"
+
+
+def prints_at_once(source):
+    """Whether code calls `print` as it runs, and not only in functions that it defines."""
+    statements = ast.parse(TransformerManager().transform_cell(source)).body  # `!git clone`, too
+    at_once = [part for part in statements if not isinstance(part, ast.FunctionDef | ast.ClassDef)]
+    names = [node for part in at_once for node in ast.walk(part) if isinstance(node, ast.Name)]
+    return any(name.id == "print" for name in names)
+
+
+@each_lesson
+def test_no_output_is_lost(lesson):
+    """Notices a cell whose words were deleted: a page would then show nothing below it."""
+    cells = [cell for cell in code_cells(read(lesson)) if prints_at_once(cell.source)]
+    assert len(cells) > 10
+    assert [cell.id for cell in cells if not cell.outputs] == []
 
 
 @each_lesson

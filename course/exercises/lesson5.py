@@ -24,33 +24,40 @@ __all__ = [
 ]  # fmt: skip
 
 
+OF_28_PIXELS = "this is the answer for 28 pixels"
 OUTPUT_SIZES = {
     "conv1": Number(
-        26,
-        "without padding, a 3×3 kernel fits into 28 pixels at fewer positions",
-        {25: "the first position counts, too"},
+        30,
+        "without padding, a 3×3 kernel fits into 32 pixels at fewer positions",
+        {29: "the first position counts, too", 26: OF_28_PIXELS},
     ),
     "pool1": Number(
-        12,
+        14,
         "each convolution shrinks the maps, then pooling halves what is left",
         {
-            13: "two convolutions come before the first pooling",
-            24: "this is before the pooling, which halves it",
-            14: "without padding, each convolution shrinks the maps before the pooling halves them",
+            15: "two convolutions come before the first pooling",
+            28: "this is before the pooling, which halves it",
+            16: "without padding, each convolution shrinks the maps before the pooling halves them",
+            12: OF_28_PIXELS,
         },
     ),
     "conv4": Number(
-        8,
+        10,
         "start from pool1 and apply two more convolutions; pooling comes after them",
-        {4: "this is after the second pooling", 10: "these are the maps of conv3"},
+        {
+            5: "this is after the second pooling",
+            12: "these are the maps of conv3",
+            8: OF_28_PIXELS,
+        },
     ),
     "flat": Number(
-        4096,
+        6400,
         "it is the number of maps times the cells in each, after the second pooling",
         {
-            16_384: "the second pooling, before fc1, leaves a quarter of the cells",
-            1024: "a map of 4×4 has 16 cells, not 4",
-            16: "these are the cells of one map, but how many maps are there?",
+            25_600: "the second pooling, before fc1, leaves a quarter of the cells",
+            1280: "a map of 5×5 has 25 cells, not 5",
+            4096: OF_28_PIXELS,
+            25: "these are the cells of one map, but how many maps are there?",
             256: "this is the number of maps, but how many cells does each have?",
         },
     ),
@@ -103,7 +110,7 @@ CONVOLUTION = {
 
 @check
 def check_output_sizes(**sizes):
-    """The width of `Net`'s maps after conv1, pool1 and conv4; the length of its flat vector."""
+    """The widths of `Net`'s maps and the length of its flat vector, if digits had 32×32 pixels."""
     compare_numbers(sizes, OUTPUT_SIZES)
 
 

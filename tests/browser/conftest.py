@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 from browsing import PICTURES, SITE, open_page, served
+from filelock import FileLock
 from helpers import HERE
 
 import utils
@@ -45,22 +46,27 @@ COPIED_FOLDERS = ["course", "checkpoints", "Test_Images", "benchmarks"]
 def chromium():
     """Playwright and the path of a Chromium. On Debian, root installs it if it is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL)
-        found = shutil.which("chromium")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with FileLock(PICTURES / ".lock"):  # one of the processes that test installs it for all
+        found = find_chromium()
+        if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+            for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+                subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL)
+            found = find_chromium()
     if found is None:
         how = "`sudo apt install chromium`" if shutil.which("apt-get") else "Chromium or Chrome"
         pytest.skip(f"no browser to test with: install {how}, then run this again")
     return playwright, found
 
 
+def find_chromium():
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
 @pytest.fixture(scope="session")
 def browser(chromium):
     playwright, path = chromium
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    PICTURES.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=[*QUIET, *root])
         yield browser
