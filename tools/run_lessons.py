@@ -328,8 +328,8 @@ def how_long(lessons):
     verb = "take" if len(lessons) > 1 else "takes"
     return (
         f"{' and '.join(lessons)} {verb} about {minutes} minutes with MNIST on two CPU cores that "
-        "have bfloat16, up to twice as long on others, and less with a GPU, without MNIST, or with "
-        "EPOCHS=1."
+        "have bfloat16, several times as long on others, and less with a GPU, without MNIST, or "
+        "with EPOCHS=1."
     )
 
 
