@@ -71,7 +71,7 @@ def prints_at_once(source):
 def test_no_output_is_lost(lesson):
     """Notices a cell whose words were deleted: a page would then show nothing below it."""
     cells = [cell for cell in code_cells(read(lesson)) if prints_at_once(cell.source)]
-    assert len(cells) > 10
+    assert cells
     assert [cell.id for cell in cells if not cell.outputs] == []
 
 
