@@ -359,6 +359,7 @@ WRONG = {
     ],
     check_receptive_field: [
         (FIELDS | {"NetFC_conv4": 10}, "two pixels apart"),
+        (FIELDS | {"NetGAP_last": 20}, "a layer adds (kernel - 1) · jump pixels"),
         (FIELDS | {"NetFC_conv4": 13}, "the pooling makes the field a little wider"),
         (FIELDS | {"NetGAP_last": 32}, "after the average pooling"),
     ],

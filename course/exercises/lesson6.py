@@ -49,21 +49,25 @@ GRADIENTS = {
     ),
 }
 
+ADDED_PIXELS = "a layer adds (kernel - 1) · jump pixels; after the pooling, the jump is 2"
+APART = "after the pooling, neighbouring cells are two pixels apart"
+WIDER = "the pooling makes the field a little wider, too"
 RECEPTIVE_FIELDS = {
     "NetFC_conv4": Number(
         14,
-        "after the pooling, neighbouring cells are two pixels apart",
+        ADDED_PIXELS,
         {
-            13: "the pooling makes the field a little wider, too",
+            10: APART,
+            13: WIDER,
             16: "this is after the second pooling",
         },
     ),
     "NetGAP_last": Number(
         22,
-        "each 3×3 convolution after the pooling adds the same number of pixels",
+        ADDED_PIXELS,
         {
-            14: "after the pooling, neighbouring cells are two pixels apart",
-            21: "the pooling makes the field a little wider, too",
+            14: APART,
+            21: WIDER,
             18: "one more 3×3 convolution follows",
             32: "this is after the average pooling",
         },
