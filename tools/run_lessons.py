@@ -83,14 +83,14 @@ def run_notebook(lesson, folder, ids=None):
     to_run = nbformat.v4.new_notebook(cells=[*cells, last], metadata=notebook.metadata)
     target = folder / f"{lesson}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
+    kept = ROOT / "runs" if folder == ROOT else folder  # the course itself gets no half lesson
+    kept.mkdir(exist_ok=True)
     resources = {"metadata": {"path": str(target.parent)}}
     client = LiveClient(to_run, timeout=None, resources=resources)
     client.on_cell_start = client.show_place
     client.extra_arguments = ["--log-level=CRITICAL"]  # no warnings about the kernel itself
     problem = execute(client)
     if problem:
-        kept = ROOT / "runs" if folder == ROOT else folder  # the course itself gets no half lesson
-        kept.mkdir(exist_ok=True)
         path = save_somewhere(notebook, kept / f"failed-{target.name}")
         where = f"; see {path.name} in {path.parent}" if path else ""
         raise Unfinished(f"{problem}\n{lesson}.ipynb stopped there{where}")

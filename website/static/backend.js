@@ -77,6 +77,18 @@ export async function read(name) {
   return JSON.parse(await answer.text(), revive);
 }
 
+/** The networks whose weights can be fetched: { name, text }. */
+export async function listNetworks() {
+  const answer = await fetch(new URL("networks/index.json", FOLDER));
+  return answer.json();
+}
+
+/** Shows a widget in a place. */
+export async function render(name, model, el) {
+  const { default: widget } = await import(new URL(`widgets/${name}.js`, FOLDER));
+  widget.render({ model, el });
+}
+
 /**
  * A choice of networks, and a place that says what it is doing. `load` fetches the one with this
  * name, and returns a function that takes it into use.

@@ -3,7 +3,7 @@
 // still picture to begin with:
 //     <div class="live" data-widget="pad" data-network="NetGAP"> ... </div>
 
-import { askOnce, FOLDER, Model, Reader, read, Tracer } from "./backend.js";
+import { askOnce, listNetworks, Model, Reader, read, render, Tracer } from "./backend.js";
 import { demonstrate } from "./demo.js";
 import { bytesOf, element } from "./look.js";
 
@@ -52,12 +52,6 @@ const BEHIND = {
   },
 };
 
-/** Shows a widget in a place. */
-async function render(name, model, el) {
-  const { default: widget } = await import(new URL(`widgets/${name}.js`, FOLDER));
-  widget.render({ model, el });
-}
-
 /** A button, and below it what it opens: a function makes that at the first press. */
 function opener(text, make) {
   const button = element("button", text);
@@ -80,11 +74,6 @@ function opener(text, make) {
     }
   };
   return element("div", button, below);
-}
-
-async function listNetworks() {
-  const answer = await fetch(new URL("networks/index.json", FOLDER));
-  return answer.json();
 }
 
 // --- Waking the widgets ---

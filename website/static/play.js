@@ -1,7 +1,7 @@
 // The playground's page. The training itself runs in trainer.js; what reads drawings and shows maps
 // runs in worker.js, with the latest weights.
 
-import { askOnce, FOLDER, Reader, Tracer } from "./backend.js";
+import { askOnce, FOLDER, listNetworks, Reader, render, Tracer } from "./backend.js";
 import { Curve, drawAccuracy, drawFilters, drawLoss } from "./charts.js";
 import { drawPixels, element, greyPixels } from "./look.js";
 import { format, parse, SETTINGS } from "./settings.js";
@@ -284,14 +284,11 @@ class Playground {
   async addPad() {
     this.reader = new Reader(YOURS);
     this.reader.onPicture = (picture) => this.onPicture(picture);
-    const [{ default: pad }, trained] = await Promise.all([
-      import(new URL("widgets/pad.js", FOLDER)),
-      fetch(new URL("networks/index.json", FOLDER)).then((answer) => answer.json()),
-    ]);
+    const trained = await listNetworks();
     const networks = [{ name: YOURS, text: "the one that you train" }, ...trained];
     const place = document.createElement("div");
     find(".play-pad").replaceChildren(this.reader.chooser(networks), place);
-    pad.render({ model: this.reader.model, el: place });
+    await render("pad", this.reader.model, place);
   }
   onPicture(picture) {
     const isNew = this.drawing?.some((pixel, n) => pixel !== picture[n]) ?? true;
@@ -309,10 +306,9 @@ class Playground {
     this.lens ??= this.addLens();
   }
   async addLens() {
-    const { default: lens } = await import(new URL("widgets/lens.js", FOLDER));
     const place = document.createElement("div");
     find(".play-lens").replaceChildren(place);
-    lens.render({ model: this.tracer.model, el: place });
+    await render("lens", this.tracer.model, place);
     place.querySelector(".lens-all")?.click(); // all maps are shown from the start
   }
 }

@@ -113,8 +113,9 @@ class TrainingFilm(DigitWidget):
         """Compute what the page shows, from the network of each frame."""
         if not self._networks:
             return
-        times = [(epoch, step) for epoch, step, _ in self._frames()]
-        shown = [self._evaluate(network) for _, _, network in self._frames()]
+        frames = self._frames()
+        times = [(epoch, step) for epoch, step, _ in frames]
+        shown = [self._evaluate(network) for _, _, network in frames]
         filters = torch.stack([frame["filters"] for frame in shown])
         maps = torch.stack([frame["maps"] for frame in shown])
         digit = self.image - self.image.min()
