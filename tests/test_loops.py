@@ -206,7 +206,11 @@ def test_one_step_is_what_train_does_with_one_batch(s5):
 
 def test_the_loop_is_what_train_does(s5, digits):
     """Also with a network that was in evaluation mode."""
-    s5["NetMini"] = lambda: Tiny().eval()
+
+    def tiny_in_evaluation_mode():
+        return Tiny().eval()
+
+    s5["NetMini"] = tiny_in_evaluation_mode
     s5["train_loader"] = DataLoader([*digits, *digits], 3)
     torch.manual_seed(1)
     printed = run(s5, "loop")
@@ -230,8 +234,10 @@ def test_the_test_counts_right_answers_in_evaluation_mode_without_gradients(s5, 
 def test_only_in_training_mode_an_answer_depends_on_the_batch(s5):
     before = copy.deepcopy(s5["mini"])
     line = rf"(\w+), batch of (\d): it is a {s5['label']} with (\S+)%"
-    modes, sizes, percents = zip(*re.findall(line, run(s5, "eval-mode")))
-    assert modes == ("train", "train", "eval", "eval") and sizes == ("1", "8", "1", "8")
+    answers = re.findall(line, run(s5, "eval-mode"))
+    asked = [(mode, size) for mode, size, _ in answers]
+    assert asked == [("train", "1"), ("train", "8"), ("eval", "1"), ("eval", "8")]
+    percents = [percent for _, _, percent in answers]
     assert percents[0] != percents[1]
     assert float(percents[2]) == pytest.approx(float(percents[3]), abs=2e-4)
     assert same_weights(s5["mini"], before), "a copy is asked"
@@ -255,7 +261,11 @@ def test_the_last_epoch_is_reported_not_the_best(s5):
 
 
 def test_film_and_lens_show_the_trained_network_and_the_first_digit(s5, others):
-    s5["get_epochs"] = lambda _: 1
+
+    def one_epoch(default):
+        return 1
+
+    s5["get_epochs"] = one_epoch
     run(s5, "training", "lens")
     _, _, (answer, *_) = utils.predict(s5["model"], "cpu", s5["test_loader"])
     assert s5["film"].answers[-1] == pytest.approx(answer.tolist(), abs=1e-6)
@@ -272,10 +282,9 @@ def test_overfitting_is_measured_on_digits_that_were_not_trained_on(s5, digits, 
     wrong = (digits.targets[50:] + 1) % 10
     s5["train_data"] = utils.Digits(digits.data, torch.cat([digits.targets[:50], wrong]))
     run(s5, "split", "train-on-few")
-    plain, again, black = (
-        s5["train_on_few"](transform, 8)
-        for transform in [utils.Normalize(), utils.Normalize(), utils.Augment(shift=1000)]
-    )
+    plain = s5["train_on_few"](utils.Normalize(), 8)
+    again = s5["train_on_few"](utils.Normalize(), 8)
+    black = s5["train_on_few"](utils.Augment(shift=1000), 8)
     assert (plain["train_acc"][-1], plain["test_acc"][-1]) == (100, 0)
     assert plain == again, "a comparison needs the same start"
     assert max(black["train_acc"]) < 50, "the transform reaches the training digits"
@@ -434,10 +443,14 @@ def test_learn_makes_the_mistake_it_is_asked_for_and_no_other(s6, digits, mistak
     images = mistake.get("prepare", utils.Normalize())(digits.data)
     batches = zip(images.split(32), mistake.get("labels", digits.targets).split(32))
     optimizer = sgd(same, mistake.get("rate", 0.1))
+
+    def do_nothing():
+        pass
+
     if "clear" in mistake:
-        optimizer.zero_grad = lambda: None
+        optimizer.zero_grad = do_nothing
     if "step" in mistake:
-        optimizer.step = lambda: None
+        optimizer.step = do_nothing
     steps = [
         utils.train(same, "cpu", [batch], optimizer, F.cross_entropy)
         for batch in 10 * list(batches)
@@ -468,14 +481,17 @@ def test_what_is_tried_out_is_measured_on_the_other_digits(s6, others, capsys):
 
 
 @pytest.fixture
-def trials(s6, digits, others):
+def trials(s6, digits):
     """The trials that cells make, noted instead of made: (network, rate, mistake)."""
-    for some in [digits, others]:
-        some.data = some.data.repeat(9, 1, 1)
-        some.targets = some.targets.repeat(9)
+    digits.data = digits.data.repeat(9, 1, 1)
+    digits.targets = digits.targets.repeat(9)
     run(s6, "few-digits")
     noted = []
-    s6["try_out"] = lambda network, rate=0.1, **mistake: noted.append((network, rate, mistake))
+
+    def note(network, rate=0.1, **mistake):
+        noted.append((network, rate, mistake))
+
+    s6["try_out"] = note
     return noted
 
 
@@ -492,8 +508,9 @@ def test_each_mistake_is_made_alone(trials, s6):
     assert [trial[1:] for trial in trials] == [(0.0001, {}), (0.1, {}), (3, {})]
     trials.clear()
     run(s6, "no-zero-grad", "raw-pixels", "equal-weights", "quiet-mistakes")
-    networks, rates, mistakes = zip(*trials)
-    assert set(rates) == {0.1}
+    assert {rate for _, rate, _ in trials} == {0.1}
+    networks = [network for network, _, _ in trials]
+    mistakes = [mistake for _, _, mistake in trials]
     names = [name for mistake in mistakes for name in mistake or ["none"]]
     assert names == ["clear", "prepare", "none", "none", "step", "labels"]
     assert mistakes[0]["clear"] is mistakes[4]["step"] is False
@@ -519,7 +536,11 @@ def test_trials_start_alike_when_their_cell_runs_again(trials, s6, cell_id):
 
 def test_only_eval_gives_a_digit_the_same_answer_each_time(trials, s6):
     run(s6, "learn", "try-out")
-    s6["try_out"] = lambda network: None  # untrained, it is never quite sure
+
+    def leave_untrained(network):
+        """So it is never quite sure."""
+
+    s6["try_out"] = leave_untrained
     run(s6, "eval-network")
     network = s6["model"]
     before = copy.deepcopy(network)
@@ -555,7 +576,11 @@ def test_the_spread_after_each_relu_with_and_without_batch_norm(s6):
 
 def test_deep_networks_with_and_without_batch_norm_start_alike(s6):
     run(s6, "spread")
-    s6["try_out"] = lambda network: print(count_norms(network), network[0].weight.sum().item())
+
+    def describe(network):
+        print(count_norms(network), network[0].weight.sum().item())
+
+    s6["try_out"] = describe
     torch.manual_seed(1)
     weights = s6["deep_network"](nn.Identity)[0].weight.sum().item()
     printed = run(s6, "with-and-without")
@@ -566,7 +591,11 @@ def test_deep_networks_with_and_without_batch_norm_start_alike(s6):
 def test_lesson_6_trains_both_networks_with_their_recipes(s6, digits, figures, source, kind):
     digits.source = source
     run(s6, "s6-60")
-    s6["fit"] = lambda *arguments: arguments
+
+    def return_arguments(*arguments):
+        return arguments
+
+    s6["fit"] = return_arguments
     run(s6, "training-gap", "training-fc")
     loader = s6["train_loader"]
     for name, Network in [("gap", NetGAP), ("fc", NetFC)]:
@@ -611,7 +640,9 @@ def test_each_networks_curves_are_saved_under_its_name(both_trained, monkeypatch
 
 
 def test_test_curves_and_last_epochs_stand_side_by_side(both_trained, figures):
-    *_, gap, fc = (line.split() for line in run(both_trained, "side-by-side").splitlines())
+    lines = run(both_trained, "side-by-side").splitlines()
+    gap = lines[-2].split()
+    fc = lines[-1].split()
     (ax,) = figures[0].axes
     plt.close(figures[0])
     curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
@@ -625,9 +656,19 @@ def test_a_and_b_are_compared_on_the_same_ten_seeds(s6):
     trained = []
     a, b = range(80, 90), range(82, 102, 2)  # made-up accuracies
     made_up = iter([*a, *b])
-    s6["small_network"] = lambda: nn.Linear(2, 2)
-    s6["learn"] = lambda network, rate: trained.append((rate, network))
-    s6["accuracy_on_others"] = lambda network: next(made_up)
+
+    def small_network():
+        return nn.Linear(2, 2)
+
+    def learn(network, rate):
+        trained.append((rate, network))
+
+    def accuracy_on_others(network):
+        return next(made_up)
+
+    s6["small_network"] = small_network
+    s6["learn"] = learn
+    s6["accuracy_on_others"] = accuracy_on_others
     printed = run(s6, "a-or-b")
     assert [rate for rate, _ in trained] == 10 * [0.02] + 10 * [0.05]
     for number, (_, network) in enumerate(trained):
