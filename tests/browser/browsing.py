@@ -20,6 +20,7 @@ PATIENCE = 120_000  # milliseconds: a busy machine must not fail a test
 PICTURES = HERE / "runs" / "browser"  # where the screenshots go
 WIDGETS = HERE / "course" / "widgets"
 SITE = HERE / "site"  # which `make site` builds
+WIDE = {"width": 1300, "height": 1000}
 STAGE = Path(__file__).with_name("stage.js").read_text(encoding="utf-8")
 LOAD = """text => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
 DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
@@ -27,8 +28,7 @@ DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
 
 def open_page(browser):
     """An empty page on which nothing moves by itself: no test reads what is halfway."""
-    size = {"width": 1300, "height": 1000}
-    page = browser.new_page(viewport=size, reduced_motion="reduce")
+    page = browser.new_page(viewport=WIDE, reduced_motion="reduce")
     page.set_default_timeout(PATIENCE)
     return page
 
@@ -41,6 +41,7 @@ def load(page, text):
 def show(page, widget):
     """Show a widget without a kernel, alone; see stage.js for what the page knows then."""
     page.mouse.move(0, 0)  # away from it
+    page.set_viewport_size(WIDE)
     parts = [widget._esm, widget._css, widget.state()]
     load(page, STAGE).evaluate("(module, parts) => module.show(...parts)", parts)
 

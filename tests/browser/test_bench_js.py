@@ -271,6 +271,51 @@ HOLD = """() => { // so that a slow machine finds the animations, which else end
     return animation;
   };
 }"""
+
+
+def test_a_weights_line_shows_its_size_and_sign(shown):
+    change(shown, weights=[0.1, 2, -0.1, -2, 0, 0, 0, 9])
+    style = "lines => lines.map(l => [getComputedStyle(l).stroke, parseFloat(l.style.strokeWidth)])"
+    lines = shown.locator(".bench-network > line").evaluate_all(style)[:8]
+    (red, thin), (also_red, thick), (blue, _), (also_blue, _), *_ = lines
+    assert red == also_red != blue == also_blue and thin < thick < lines[7][1] <= 10
+
+
+def test_after_an_update_the_last_gradient_stays_marked_as_from_before(shown):
+    weight(shown, 5).click()
+    press(shown, "Backward")
+    formula = shown.locator(".bench-product").inner_text().splitlines()
+    press(shown, "Update")
+    before = shown.locator(".bench-product").inner_text().splitlines()
+    assert before[0] == f"Before the update: {formula[0]}" and before[1] == formula[1]
+    press(shown, "Rewind")
+    assert "is not known yet" in shown.locator(".bench-product").inner_text()
+
+
+@pytest.mark.parametrize(("typed", "rate"), [("0,5", 0.5), ("0.5", 0.5), (" 2 ", 2)])
+def test_a_learning_rate_may_have_a_comma(shown, typed, rate):
+    set_rate(shown, typed)
+    assert saved(shown, "learning_rate") == rate
+
+
+def test_arrow_keys_change_the_learning_rate(shown):
+    for key, rate in [("ArrowUp", 1.1), ("ArrowDown", 1.0), *[("ArrowDown", None)] * 12]:
+        shown.get_by_label("learning rate").press(key)
+        assert rate is None or saved(shown, "learning_rate") == pytest.approx(rate)
+    assert saved(shown, "learning_rate") == 0
+
+
+def test_home_and_end_lead_to_the_ends_of_a_slider(shown):
+    weight(shown, 5).press("End")
+    assert saved(shown, "weights")[4] == 20
+    weight(shown, 5).press("Home")
+    assert saved(shown, "weights")[4] == -20
+    press(shown, "100 steps")
+    for key, step in [("Home", 0), ("End", 100)]:
+        shown.locator(".bench-curve svg").press(key)
+        assert texts(shown, STEP)[0].startswith(f"step {step}: ")
+
+
 LIGHT = """() => document.getAnimations().filter(({ effect }) => effect.target.dataset.layer)
   .map(({ effect }) => [Number(effect.target.dataset.layer), effect.getTiming().delay])"""
 
@@ -307,3 +352,12 @@ def test_on_a_phone_all_of_the_network_can_be_read(page):
         for other in boxes[:n]:
             is_beside = abs(box["x"] - other["x"]) >= box["width"] - 3
             assert is_beside or abs(box["y"] - other["y"]) >= box["height"], "none covers another"
+
+
+def test_a_phone_that_is_turned_keeps_the_chosen_weight_and_the_keyboard(page):
+    show(page, BackpropBench())
+    weight(page, 5).focus()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".bench-tall").wait_for()
+    page.keyboard.press("ArrowUp")
+    assert saved(page, "weights")[4] == pytest.approx(0.41)

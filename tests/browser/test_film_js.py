@@ -166,3 +166,46 @@ def test_in_high_contrast_the_bars_keep_their_colours(page):
     colours = "bar => [bar, bar.parentElement].map(part => getComputedStyle(part).backgroundColor)"
     bar, track = page.locator(".course-track > div").first.evaluate(colours)
     assert bar == "rgb(61, 139, 253)" and track == "rgba(128, 128, 128, 0.25)"
+
+
+PARTS = ".film :is(input, button, figure, canvas, figcaption, .course-row)"
+
+
+def test_the_film_plays_to_its_end_and_starts_over(page):
+    show(page, short_film())
+    page.clock.install()
+    button, title = page.get_by_role("button"), page.locator(".film-slider span")
+    button.click()
+    assert button.inner_text() == "Pause"
+    page.clock.run_for(10_000)
+    assert title.inner_text() == "after epoch 3 of 3" and button.inner_text() == "Play"
+    button.click()
+    assert title.inner_text() == "before training"
+
+
+def test_the_film_pauses_at_a_press_and_at_the_slider(page):
+    show(page, short_film())
+    page.clock.install()
+    button, title = page.get_by_role("button"), page.locator(".film-slider span")
+    for pause in [button.click, lambda: page.locator(".film input").press("ArrowRight")]:
+        page.locator(".film input").press("Home")
+        button.click()
+        page.clock.run_for(800)
+        pause()
+        stopped = title.inner_text()
+        page.clock.run_for(10_000)
+        assert title.inner_text() == stopped != "before training"
+
+
+@pytest.mark.parametrize("width", [390, 1000])
+def test_the_films_answer_is_beside_its_slider_and_nothing_jumps(page, width):
+    show(page, short_film())
+    page.set_viewport_size({"width": width, "height": 844})
+    slider = page.locator(".film input").bounding_box()
+    bars = page.locator(".course-row").last.bounding_box()
+    assert slider["y"] < bars["y"] < slider["y"] + 320
+    places = "all => all.map((part) => part.getBoundingClientRect().top)"
+    before = page.locator(PARTS).evaluate_all(places)
+    page.locator(".film input").press("End")
+    after = page.locator(PARTS).evaluate_all(places)
+    assert before == pytest.approx(after, abs=1)

@@ -258,3 +258,44 @@ def test_another_digit_from_python_is_shown_and_the_layer_stays(page, mini):
     assert page.locator(".lens canvas").first.screenshot() != before
     assert page.locator("select").input_value() == str(number)
     assert "for the digit" in texts(page, CAPTION)[0]
+
+
+def test_on_a_phone_the_map_and_its_sums_are_on_one_screen(page, mini):
+    page.set_viewport_size({"width": 390, "height": 844})
+    choose_layer(page, "block2.0")  # with several input maps
+    box = page.locator(".lens-sum").bounding_box()
+    assert page.locator(".lens-map").bounding_box()["y"] > 0
+    assert box["y"] + box["height"] <= 844
+
+
+def test_home_and_end_lead_to_the_edges_of_a_map_and_the_page_stays(page, mini):
+    page.evaluate("document.querySelector('.lens').style.marginBottom = '3000px'")
+    page.locator(".lens-map").focus()
+    page.evaluate("scrollTo(0, 20)")
+    for key, place in {"Home": "column 1", "End": "column 26", "PageUp": "row 1, "}.items():
+        page.keyboard.press(key)
+        assert place in texts(page, ".lens-caption")[0] and page.evaluate("scrollY") == 20
+
+
+def test_relu_is_drawn_with_its_number_on_the_curve(page, mini):
+    choose_layer(page, "ReLU")
+    page.locator(".lens-map").focus()
+    places = set()
+    for key in ["Home", *["ArrowRight"] * 25]:
+        page.keyboard.press(key)
+        dot = page.locator(".lens-sum circle")
+        x, y = float(dot.get_attribute("cx")), float(dot.get_attribute("cy"))
+        assert y == pytest.approx(min(60, 60 - (x - 60)), abs=0.01), "on the curve"
+        places.add(round(x))
+    assert len(places) > 3
+
+
+def test_a_linear_layer_is_drawn_as_bars_that_add_up(page, mini):
+    choose_layer(page, "linear layer")
+    numbers = [float(text.replace("−", "-")) for text in texts(page, ".lens-bars td:last-child")]
+    result = float(page.locator(".lens-sum b").inner_text().replace("−", "-"))
+    assert sum(numbers) == pytest.approx(result, abs=0.005)
+    width = "all => all.map((bar) => parseFloat(bar.style.width))"
+    widths = torch.tensor(page.locator(".lens-bars td > div").evaluate_all(width))
+    sizes = torch.tensor(numbers).abs()
+    torch.testing.assert_close(widths, 50 * sizes / sizes.max(), atol=0.2, rtol=0)

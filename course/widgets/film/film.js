@@ -31,12 +31,14 @@ export function sheet(bytes, [count, height, width], columns, colour) {
   return { width: fullWidth, height: fullHeight, rgba };
 }
 
+/** Where a frame stands under the curves: from 0, the first, to 1, the last. */
+const placeOf = (frame, times) => frame / Math.max(times.length - 1, 1);
+
 /** The points of a curve of accuracies on the lessons' axis; `times` says what each frame shows. */
 export function curvePoints(accuracies, times, [width, height]) {
-  const last = Math.max(times.length - 1, 1);
   const ends = [...times.keys()].filter((frame) => times[frame][0] > 0); // of epochs
   return accuracies.map((accuracy, n) => [
-    (ends[n] / last) * width,
+    placeOf(ends[n], times) * width,
     height * (1 - axisShare(accuracy)),
   ]);
 }
@@ -191,7 +193,7 @@ class Film {
   drawCurves(frame) {
     this.drawCurve(0, "train_acc", "training", frame);
     this.drawCurve(1, "test_acc", this.model.get("measured_on"), frame);
-    const x = (frame / Math.max(this.model.get("times").length - 1, 1)) * WIDTH;
+    const x = placeOf(frame, this.model.get("times")) * WIDTH;
     const now = this.root.querySelector(".film-now");
     now.setAttribute("x1", x);
     now.setAttribute("x2", x);
