@@ -39,14 +39,18 @@ def shift_in_one_go(image):
     return moved
 
 
-def step(model, optimizer, images, labels, clear=True, sign=1, dim=None):
+def step(model, optimizer, images, labels, clear=True, dim=None, loss=F.cross_entropy):
     if clear:
         optimizer.zero_grad()
     scores = model(images)
     if dim is not None:
         scores = scores.softmax(dim)
-    (sign * F.cross_entropy(scores, labels)).backward()
+    loss(scores, labels).backward()
     optimizer.step()
+
+
+def step_with(loss):
+    return lambda *parts: step(*parts, loss=loss)
 
 
 def step_that_clears_too_late(model, optimizer, images, labels):
@@ -58,8 +62,10 @@ def step_that_clears_too_late(model, optimizer, images, labels):
 OTHER = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # the network of another cell
 
 
-def data_set(images, labels, source="Fashion-MNIST", size=32, shuffle=True, count=None):
-    data = utils.Digits(images[:count], labels[:count], source=source)
+def data_set(
+    images, labels, transform=None, source="Fashion-MNIST", size=32, shuffle=True, count=None
+):
+    data = utils.Digits(images[:count], labels[:count], transform, source)
     return data, DataLoader(data, size, shuffle=shuffle)
 
 
@@ -72,23 +78,33 @@ def small(outputs=10, end=nn.LogSoftmax, more=0):
     return network
 
 
-def listed(kind):
-    """A network with a layer that PyTorch does not find."""
-    network = small()
-    network.layers = kind([nn.Conv2d(1, 1, 1)])
-    return network
+class Listed(nn.Module):
+    """A network with its layers in a list; PyTorch finds them only if they are also elsewhere."""
 
-
-class Unused(nn.Module):
-    """A network with a convolution that it never uses."""
-
-    def __init__(self):
+    def __init__(self, found):
         super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3)
-        self.fc = nn.Linear(784, 10)
+        self.layers = list(small())
+        if found:
+            self.found = nn.ModuleList(self.layers)
 
     def forward(self, x):
-        return self.fc(x.flatten(1)).log_softmax(dim=1)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Convolving(nn.Module):
+    """A network that gets its maps from a function."""
+
+    def __init__(self, convolve):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.convolve = convolve
+        self.fc = nn.LazyLinear(10)
+
+    def forward(self, x):
+        maps = self.convolve(self.conv, x)
+        return self.fc(maps.flatten(1)).log_softmax(dim=1)
 
 
 class Unfinished(nn.Module):
@@ -200,6 +216,14 @@ def fails(*_):
     return numbers[2]
 
 
+def stops_without_a_reason(prediction, labels):
+    raise ValueError
+
+
+def is_open(prediction, labels):
+    raise NotImplementedError
+
+
 def fails_in_two_lines(image):
     raise ValueError("one\n  two")
 
@@ -215,11 +239,21 @@ RIGHT = {
     check_convolution: [{"middle": 5, "width": 3}],
     check_accuracy: [accuracy, lambda *batch: round(accuracy(*batch), 1)],
     check_shift: [shift],
-    check_step: [step],
-    check_data_set: [data_set],
-    check_small_network: [NetGAP, LAZY, small().double()],
+    check_step: [
+        step,
+        lambda model, *others: step(model.forward, *others),
+        step_with(lambda scores, labels: F.cross_entropy(scores, F.one_hot(labels, 10).float())),
+    ],
+    check_data_set: [data_set, lambda *data: list(data_set(*data))],
+    check_small_network: [
+        NetGAP,
+        LAZY,
+        small().double(),
+        Listed(found=True),
+        Convolving(lambda conv, x: F.conv2d(x, conv.weight - conv.weight.mean())),
+    ],
     check_gradient: [{"w5": W5, "w7": W7}, {"w5": torch.tensor(W5), "w7": round(W7, 4)}],
-    check_logit_gradients: [logit_gradients],
+    check_logit_gradients: [logit_gradients, lambda *given: list(logit_gradients(*given))],
     check_bias_gradients: [
         bias_gradients,
         bias_gradients_but(),
@@ -233,8 +267,8 @@ RIGHT = {
         lambda x: batch_norm(x).numpy(),
     ],
     check_one_cycle: [one_cycle, warm_up],
-    check_tiny_network: [NetMini, NetMini(), small(more=7999 - 286)],
-    check_reached: [{"accuracy": 97.2, "goal": 97}, {"accuracy": 97, "goal": 97}],
+    check_tiny_network: [small(), small(more=7999 - 286)],
+    check_reached: [{"accuracy": torch.tensor(97.2), "goal": 97.2}, {"accuracy": 97, "goal": 97}],
 }
 
 WRONG = {
@@ -242,7 +276,8 @@ WRONG = {
         (SIZES | {"conv1": 32}, "conv1 is not 32: without padding"),
         (SIZES | {"pool1": 12}, "this is the answer for 28 pixels"),
         (SIZES | {"flat": 6403}, "flat is not 6403"),
-        (SIZES | {"conv1": "many"}, "a number, not 'many'"),
+        (SIZES | {"conv1": "many"}, "one number, not 'many'"),
+        (SIZES | {"conv1": torch.ones(3, 3)}, "one number, not a tensor of 9"),
         (SIZES | {"conv1": ...}, "still open"),
         ({"conv1": 30}, "missing"),
     ],
@@ -251,6 +286,7 @@ WRONG = {
         (COUNTS | {"fc1": 204_850}, "this is fc1 with 50 outputs"),
         (COUNTS | {"conv2": 64 * 25}, "a kernel for every map"),
         (COUNTS | {"conv2": 18_496}, "a 5×5 kernel has 25 weights"),
+        (COUNTS | {"conv2": 64 * 32 * 800}, "conv2 is not 1638400:"),
         (COUNTS | {"conv2": 64 * 32 * 26}, "not one for each of its kernels"),
     ],
     check_convolution: [
@@ -269,14 +305,31 @@ WRONG = {
         (lambda p, y: (p.argmax(1) == y).float().mean(), "should be in per cent"),
         (lambda p, y: (p.argmax(1) == y).sum(), "close, but the answer should be in per cent"),
         (lambda p, y: p.argmax(1) == y, "one number"),
-        (lambda p, y: None, "returns nothing yet"),
-        (lambda p, y: 75, "with 2 of 3 digits right, it returns 75"),
+        (lambda p, y: 100 * (p.argmax(1) != y).float().mean(), "share of the wrong answers"),
+        (lambda p, y: 100 * (p.argmax() == y).float().mean(), "one place in all rows"),
+        (lambda p, y: 100 * (p.argmax(1, keepdim=True) == y).float().mean(), "leave out keepdim"),
+        (lambda p, y: 100 * (p.max(1)[0] == y).float().mean(), "finds no right answer"),
+        (lambda p, y: 100 * (p.argmax(1) == F.one_hot(y, 10)).float().mean(), "with argmax"),
+        (lambda p, y: 100 * (torch.zeros(99) == y).float().mean(), "that are given"),
+        (lambda p, y: accuracy(p, y) // 1, "do not round"),
+        (lambda p, y: None, "does it always end in return?"),
+        (lambda p, y: "75 %", "a tensor or a number, not a str"),
+        (lambda p, y: (p, y), "not a tuple that holds a Tensor"),
+        (lambda p, y: [None], "not a list that holds None"),
+        (lambda p, y: (p.argmax(1) == y).float().mean, "are its parentheses missing?"),
+        (lambda p, y: 75, "with 5 of 8 digits right, it returns 75"),
+        (62.5, "by its name and without parentheses: this is a number"),
+        (stops_without_a_reason, "with ValueError."),
+        (is_open, "still open"),
         (lambda p, y: 1 / 0, "with ZeroDivisionError"),
     ],
     check_shift: [
         (lambda image: image.roll(1, 1), "the last column reappears on the left"),
         (lambda image: F.pad(image, (0, 0, 1, 0))[:28], "moved down"),
+        (lambda image: F.pad(image, (0, 0, 0, 1))[1:], "moved up"),
         (lambda image: F.pad(image, (0, 1))[:, 1:], "moved to the left"),
+        (torch.clone, "has not moved"),
+        (torch.zeros_like, "the image is empty"),
         (lambda image: F.pad(image, (2, 0))[:, :28], "two pixels"),
         (lambda image: F.pad(image[None], (1, 0), "replicate")[0, :, :28], "first column"),
         (lambda image: image.copy_(shift(image)), "work on a copy"),
@@ -291,8 +344,16 @@ WRONG = {
         (lambda *parts: step(*parts, dim=1), "computes softmax itself"),
         (lambda *parts: step(*parts, clear=False), "repeats the gradients of the first"),
         (step_that_clears_too_late, "the weights do not change"),
-        (lambda *parts: step(*parts, sign=-1), "makes the loss larger"),
+        (step_with(lambda *given: -F.cross_entropy(*given)), "makes the loss larger"),
+        (step_with(lambda *given: 3 * F.cross_entropy(*given)), "use the given optimizer"),
+        (step_with(lambda *given: F.cross_entropy(*given, reduction="sum")), "not their sum"),
+        (step_with(F.nll_loss), "nll_loss needs log-probabilities"),
+        (lambda *parts: step(*parts, dim=1, loss=F.nll_loss), "nll_loss needs log-probabilities"),
+        (step_with(lambda scores, labels: F.cross_entropy(labels, scores)), "scores come first"),
+        (step_with(lambda x, labels: F.cross_entropy(x.argmax(1), labels)), "give it all scores"),
         (lambda *parts: step(*parts, dim=0), "other weights than gradient descent"),
+        (lambda *parts: ..., "still open: your function calls neither the model"),
+        (None, "this is None"),
         (lambda model, *others: step(OTHER, *others), "in it, the network is called model"),
     ],
     check_data_set: [
@@ -302,6 +363,11 @@ WRONG = {
         (lambda *data: data_set(*data)[::-1], "the data set first"),
         (lambda images, labels: (images, labels), "made by utils.Digits"),
         (lambda *data: data_set(*data, source="MNIST"), "calls them MNIST"),
+        (lambda *data: data_set(*data, source=...), "should be a name"),
+        (lambda *data: data_set(*data, "Fashion-MNIST"), "is the transform"),
+        (lambda *data: (data_set(*data)[0], None), "a DataLoader, not None"),
+        (lambda images, labels: data_set(images, labels.flip(0)), "no longer belong"),
+        (lambda *data: data_set(*(part.flip(0) for part in data), shuffle=False), "should shuffle"),
         (lambda *data: (data_set(*data)[0], data_set(*data)[1]), "should deliver the data set"),
         (lambda *data: data_set(*data, count=40), "all 50 pictures, not 40"),
         (lambda *data: data_set(*data, size=10), "32 pictures, not 10"),
@@ -315,10 +381,13 @@ WRONG = {
         (small(outputs=5), "not [3, 5]"),
         (small(outputs=12), "not [3, 12]"),
         (nn.Flatten, "no parameters"),
-        (listed(list), "in a plain list"),
-        (listed(tuple), "in a plain list"),
+        (Listed(found=False), "does not find all weights"),
+        (Convolving(lambda _, x: nn.Conv2d(1, 4, 3)(x)), "does not find all weights"),
+        (Convolving(lambda _, x: F.conv2d(x, torch.ones(4, 1, 3, 3))), "does not find all weights"),
+        (Convolving(torch.no_grad()(lambda conv, x: conv(x))), "cannot learn"),
+        (Convolving(lambda conv, x: (conv(x), x)[1]), "cannot learn"),
+        (Convolving(lambda conv, x: x), "uses no convolution"),
         (accuracy, "a class that inherits from nn.Module"),
-        (Unused, "uses no convolution"),
     ],
     check_gradient: [
         ({"w5": 1.02 * W5, "w7": W7}, "w5 is not"),
@@ -328,11 +397,16 @@ WRONG = {
         ({"w5": 0.07, "w7": W7}, "the digits are right, but give one or two more"),
         ({"w5": 0.072157, "w7": W7}, "the gradient where w5 is 0.40"),
         ({"w5": W7, "w7": W5}, "this is the gradient of w7"),
+        ({"w5": 0.073768, "w7": W7}, "where w6 is 0.80"),
+        ({"w5": W5, "w7": 0}, "w5 leads only to o1, w7 only to o2"),
     ],
     check_logit_gradients: [
         (lambda x, y: 4 * logit_gradients(x, y), "the sum of the losses"),
-        (lambda x, y: 4 * logit_gradients(x, y) / 10, "not by the number of classes"),
+        (lambda x, y: 4 * logit_gradients(x, y) / 10, "by the number of digits in the batch"),
+        (lambda x, y: len(y) * logit_gradients(x, y) / 4, "in the batch, here 3"),
         (lambda x, y: -logit_gradients(x, y), "the sign is wrong"),
+        (lambda x, y: x.softmax(1) - F.one_hot(y, 10) / len(y), "in parentheses"),
+        (lambda x, y: (x.softmax(1) - F.one_hot(y, 10).amax(0)) / len(y), "changes all rows"),
         (lambda x, y: x.softmax(1) / len(y), "something is missing"),
         (lambda x, y: x.softmax(1), "then divide by"),
         (lambda x, y: (x.softmax(0) - F.one_hot(y, 10)) / 4, "softmax over dim=1"),
@@ -341,10 +415,10 @@ WRONG = {
         (logit_gradients_by_autograd, "PyTorch did the work here"),
     ],
     check_bias_gradients: [
-        (lambda w, b: [0, 0, 0, 0], "gradient of h1's bias is not 0.000000: a bias has"),
+        (lambda w, b: [0, 0, 0, 0], "gradient of o1's bias is not 0.000000: a bias has"),
         (lambda w, b: [0, 0], "four gradients, for the biases"),
-        (one_too_large(0), "gradient of h1's bias"),
-        (one_too_large(1), "gradient of h2's bias"),
+        (one_too_large(0), "add both paths: (o1 · w5 + o2 · w7)"),
+        (one_too_large(1), "add both paths: (o1 · w6 + o2 · w8)"),
         (one_too_large(2), "gradient of o1's bias"),
         (one_too_large(3), "gradient of o2's bias"),
         (lambda w, b: bias_gradients(w, b)[2:] + bias_gradients(w, b)[:2], "in another order"),
@@ -366,6 +440,8 @@ WRONG = {
     check_batch_norm: [
         (lambda x: batch_norm(x, over=(0, 1, 2, 3)), "each map needs its own mean"),
         (lambda x: batch_norm(x, over=(2, 3)), "not image by image"),
+        (lambda x: batch_norm(x, over=(1, 2)), "over the images, rows and columns"),
+        (lambda x: x - x.mean((0, 2, 3)), "keepdim=True"),
         (lambda x: batch_norm(x, over=0, correction=1), "not one for every position"),
         (lambda x: x, "the first map now has mean 1.92 and standard deviation 2.73"),
         (lambda x: -batch_norm(x), "not x from the mean"),
@@ -377,30 +453,39 @@ WRONG = {
     ],
     check_one_cycle: [
         (lambda *_: ..., "returns nothing yet"),
-        (lambda n, *given: one_cycle(n, *given) if n < 9 else None, "returns nothing yet"),
+        (lambda n, *given: one_cycle(n, *given) if n < 9 else None, "for step 9 of 100"),
+        (lambda *_: "0.1", "not a str"),
+        (lambda n, steps, peak: [peak] * steps, "return one rate"),
         (lambda n, steps, peak: one_cycle(n, steps, 0.1), "peak of 1.0, the largest rate is 0.1"),
         (lambda n, steps, peak: one_cycle(n, 100, peak), "with 250 steps"),
-        (lambda n, steps, peak: peak, "should be much smaller than the peak"),
+        (lambda n, steps, peak: peak, "the first rate is 0.1000"),
         (lambda n, steps, peak: peak * n / steps, "within the first half"),
         (lambda *given: 0.5 * one_cycle(*given), "0.0500, but it should be the peak"),
-        (one_cycle_but(0, 0.6), "the first rate is 0.0600: it should be much smaller"),
-        (one_cycle_but(0, 1 / 3), "the first rate is 0.0333: it should be much smaller"),
+        (one_cycle_but(0, 0.6), "the first rate is 0.0600: it should be below 0.0200, a fifth"),
+        (one_cycle_but(0, 1 / 3), "the first rate is 0.0333: it should be below 0.0200"),
         (
             lambda *given: one_cycle(*given, top=30),
             "with 50 steps and a peak of 0.1, the peak",
         ),
-        (one_cycle_but(99, 0.06), "the last rate is 0.0060: it should be almost zero"),
-        (one_cycle_but(99, -0.97), "almost zero, but not negative"),
+        (
+            one_cycle_but(99, 0.06),
+            "the last rate is 0.0060: it should be below 0.0050, a twentieth",
+        ),
+        (one_cycle_but(99, -0.97), "the smallest rate is -0.0970: it should not be negative"),
+        (one_cycle_but(0, -0.1), "should not be negative"),
         (one_cycle_but(20, 0.1), "only rise up to the peak"),
         (one_cycle_but(80, 0.9), "only fall after it"),
     ],
     check_tiny_network: [
-        (Unfinished, "your function returns nothing yet"),
+        (Unfinished, "forward returns nothing yet"),
+        (NetMini, "this is NetMini"),
         (NetGAP, "17,466 parameters, but must have fewer than 8,000"),
         (small(more=8000 - 286), "8,000 parameters, but must have fewer than 8,000"),
     ],
     check_reached: [
         ({"accuracy": 96.5, "goal": 97}, "0.50 points short of 97"),
+        ({"accuracy": 99.396, "goal": 99.4}, "0.0040 points short of 99.4"),
+        ({"accuracy": (99, 47), "goal": 99.4}, "one number, not (99, 47)"),
         ({"accuracy": 0, "goal": 97}, "97.00 points short of 97"),
         ({"accuracy": 0.994, "goal": 99.4}, "in per cent"),
         ({"accuracy": 1.0, "goal": 99.4}, "looks like a fraction"),
@@ -455,6 +540,11 @@ def test_a_console_that_lacks_the_signs_shows_others(monkeypatch):
     right, stopped, arrow = console.read().splitlines()
     assert right == "+ Right!" and stopped.startswith("- your code stopped")
     assert arrow.endswith("base 10: '?'")
+
+
+def test_answers_need_names(capsys):
+    check_convolution(5, 3)
+    assert "name your answers: write middle=..., width=..." in capsys.readouterr().out
 
 
 def test_every_check_is_tried():

@@ -18,6 +18,12 @@ from course.insight import CallRecorder, evaluation_copy
 COURSE = Path(__file__).parent.parent
 LIBRARY = sysconfig.get_path("stdlib")
 
+# Parts of PyTorch's reasons, and what they mean where a learner calls cross_entropy.
+MEANINGS = {
+    "not implemented for 'Long'": "the scores come first, then the labels",
+    "floating point type for target": "give it all scores, not the places of the largest",
+}
+
 
 class NotYet(Exception):
     """The answer is not right yet; the message says why."""
@@ -35,9 +41,7 @@ def check(function):
             hint = str(reason)
             say(f"✗ {hint}" if hint.endswith("?") else f"✗ {hint}.")
         except Exception as error:  # the learner's own function may raise anything
-            reason = " ".join(str(error).split())  # PyTorch's reasons may have several lines
-            place = find_place(error)
-            say(f"✗ your code stopped {place}with {type(error).__name__}: {reason}")
+            say(f"✗ {describe_error(error)}")
         else:
             say("✓ Right!")
 
@@ -58,6 +62,20 @@ def refuse_dots(answers):
     for answer in answers:
         if answer is ...:
             raise NotYet("still open: put your answer in place of the dots")
+
+
+def describe_error(error):
+    """Where the learner's code stopped, and why."""
+    reason = " ".join(str(error).split())  # PyTorch's reasons may have several lines
+    if isinstance(error, NotImplementedError) and not reason:
+        return "still open: put your answer in place of NotImplementedError."
+    for part, meaning in MEANINGS.items():
+        if part in reason:
+            reason = meaning
+    if len(reason) > 120:
+        reason = reason.partition(". ")[0]
+    stopped = f"your code stopped {find_place(error)}with {type(error).__name__}"
+    return f"{stopped}: {reason}" if reason else f"{stopped}."
 
 
 def find_place(error):
@@ -92,7 +110,7 @@ class Number:
     def cases(self):
         """Answers to expect, as (number, tolerance, hint); the first has no hint: it is right."""
         is_count = isinstance(self.right, int)
-        tolerance = 0 if is_count else 5e-3
+        tolerance = 0 if is_count else 7e-5 / abs(self.right)  # four decimals are enough
         cases = [(self.right, tolerance, None)]
         if not is_count:
             hint = "the digits are right, but give one or two more"
@@ -114,8 +132,11 @@ def rounded(number):
     return [number for number in shorter if number != 0]
 
 
-def compare_numbers(answers, numbers):
+def compare_numbers(unnamed, answers, numbers):
     """Check that every answer is right; give the hint for the first one that is not."""
+    if unnamed:
+        names = ", ".join(f"{name}=..." for name in numbers)
+        raise NotYet(f"name your answers: write {names} with numbers in place of the dots")
     for name in answers:
         if name not in numbers:
             raise NotYet(f"there is no {name!r} here, only {', '.join(numbers)}")
@@ -123,26 +144,72 @@ def compare_numbers(answers, numbers):
         if name not in answers:
             raise NotYet(f"{name!r} is missing")
     for name, answer in answers.items():
-        try:
-            answer = float(answer)
-        except (TypeError, ValueError):
-            raise NotYet(f"{name} should be a number, not {answer!r}") from None
+        answer = number_from(name, answer)
         hint = numbers[name].hint_for(answer)
         if hint:
-            raise NotYet(f"{name} is not {answer:g}: {hint}")
+            shown = f"{answer:.0f}" if answer.is_integer() else f"{answer:g}"
+            raise NotYet(f"{name} is not {shown}: {hint}")
 
 
-def result_of(function, *inputs):
+def number_from(name, answer):
+    """The answer as a float."""
+    if isinstance(answer, torch.Tensor):
+        if answer.numel() != 1:
+            raise NotYet(f"{name} should be one number, not a tensor of {answer.numel()}")
+        answer = answer.detach()
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise NotYet(f"{name} should be one number, not {answer!r}") from None
+
+
+def call(function, *inputs):
+    """Call the learner's function."""
+    if not callable(function):
+        raise NotYet(
+            "give the check your function itself, by its name and without parentheses: "
+            f"this is {kind_of(function)}"
+        )
+    return function(*inputs)
+
+
+def result_of(function, *inputs, name="your function"):
     """What the learner's function returns."""
-    result = function(*inputs)
-    if result is None or result is ...:
-        raise NotYet("your function returns nothing yet")
+    result = call(function, *inputs)
+    if result is ...:
+        raise NotYet(f"{name} returns nothing yet")
+    if result is None:
+        raise NotYet(f"{name} returns nothing yet: does it always end in return?")
     return result
 
 
-def tensor_from(function, *inputs):
+def tensor_from(function, *inputs, name="your function"):
     """What the learner's function returns, as a tensor."""
-    return torch.as_tensor(result_of(function, *inputs))
+    result = result_of(function, *inputs, name=name)
+    try:
+        if isinstance(result, (list, tuple)) and result:
+            if all(isinstance(part, torch.Tensor) for part in result):
+                return torch.stack(result)
+        return torch.as_tensor(result)
+    except (TypeError, ValueError, RuntimeError):
+        question = ": are its parentheses missing?" if callable(result) else ""
+        raise NotYet(
+            f"{name} should return a tensor or a number, not {kind_of(result)}{question}"
+        ) from None
+
+
+def kind_of(value):
+    """What a value is, in words."""
+    if value is None or value is ...:
+        return str(value)
+    if isinstance(value, (int, float)):
+        return "a number"
+    if callable(value):
+        return "a function"
+    kind = f"a {type(value).__name__}"
+    if isinstance(value, (list, tuple)) and value:
+        kind += f" that holds {kind_of(value[0])}"
+    return kind
 
 
 def compare_tensors(result, expected, name):
@@ -160,9 +227,9 @@ def check_network(Network, limit):
     if not isinstance(network, nn.Module):
         raise NotYet("a network is a class that inherits from nn.Module")
     network = evaluation_copy(network)
-    refuse_plain_lists(network)
-    with torch.no_grad(), CallRecorder() as recorder:
-        scores = tensor_from(network, torch.randn(3, 1, 28, 28))
+    with CallRecorder() as recorder:
+        scores = tensor_from(network, torch.randn(3, 1, 28, 28), name="forward")
+    weights = weights_used(network, recorder.calls)
     count = sum(parameter.numel() for parameter in network.parameters())
     if count == 0:
         raise NotYet("the network has no parameters to learn with")
@@ -181,14 +248,27 @@ def check_network(Network, limit):
             "the output for each digit should be ten log-probabilities: "
             "end with log_softmax over dim=1"
         )
+    refuse_weights_that_cannot_learn(weights, scores)
+    return network
 
 
-def refuse_plain_lists(network):
-    """PyTorch does not find the parameters of layers in a list or a tuple."""
-    for value in vars(network).values():
-        if isinstance(value, (list, tuple)):
-            if any(isinstance(part, nn.Module) for part in value):
-                raise NotYet(
-                    "PyTorch does not find layers in a plain list: "
-                    "use nn.Sequential or nn.ModuleList"
-                )
+def weights_used(network, calls):
+    """The weights of the layers that ran. PyTorch finds none in a list or made in `forward`."""
+    layers = [call for call in calls if call.function in ("conv2d", "linear")]
+    weights = [layer.arguments()["weight"] for layer in layers]
+    found = {id(parameter) for parameter in network.parameters()}
+    for weight in weights:
+        if weight.is_leaf and id(weight) not in found:  # others are computed from parameters
+            raise NotYet(
+                "PyTorch does not find all weights that the network uses: "
+                "create each layer in __init__, as self.name or in nn.Sequential or nn.ModuleList"
+            )
+    return weights
+
+
+def refuse_weights_that_cannot_learn(weights, scores):
+    if scores.requires_grad:
+        scores.sum().backward()
+    for weight in weights:
+        if weight.is_leaf and weight.grad is None:
+            raise NotYet("one of its layers cannot learn: backward gives it no gradients")

@@ -5,14 +5,17 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 from course.exercises.checking import (
     NotYet,
     Number,
+    call,
     check,
     check_network,
     compare_numbers,
     compare_tensors,
+    kind_of,
     result_of,
     tensor_from,
 )
@@ -74,6 +77,7 @@ PARAMETERS = {
             1600: "each of its filters has a kernel for every map of conv1, and one bias",
             51_232: "there is one bias for each filter, not for each map of conv1",
             53_248: "a filter has one bias, not one for each of its kernels",
+            625_968: "this is the whole network, but how many of them belong to conv2?",
         },
     ),
     "fc1": Number(
@@ -83,6 +87,8 @@ PARAMETERS = {
             204_850: "this is fc1 with 50 outputs, but it should have 100",
             409_600: "each of its neurons has one bias, too",
             413_696: "there is one bias for each neuron, not for each input",
+            640_100: "the digits keep 28×28 pixels here, so fc1 has 4,096 inputs",
+            230_500: "change only one thing at a time: here, conv2 keeps its 3×3 kernels",
         },
     ),
 }
@@ -109,28 +115,29 @@ CONVOLUTION = {
 
 
 @check
-def check_output_sizes(**sizes):
+def check_output_sizes(*unnamed, **sizes):
     """The widths of `Net`'s maps and the length of its flat vector, if digits had 32×32 pixels."""
-    compare_numbers(sizes, OUTPUT_SIZES)
+    compare_numbers(unnamed, sizes, OUTPUT_SIZES)
 
 
 @check
-def check_parameters(**counts):
+def check_parameters(*unnamed, **counts):
     """The parameters of `Net`'s conv2 with 5×5 kernels, and of its fc1 with 100 outputs."""
-    compare_numbers(counts, PARAMETERS)
+    compare_numbers(unnamed, counts, PARAMETERS)
 
 
 @check
-def check_convolution(**answers):
+def check_convolution(*unnamed, **answers):
     """The middle cell and the width of the map, for a 4×4 picture and a 2×2 filter."""
-    compare_numbers(answers, CONVOLUTION)
+    compare_numbers(unnamed, answers, CONVOLUTION)
 
 
 @check
 def check_accuracy(function):
     """`function(prediction, labels)` returns the accuracy in per cent."""
-    prediction = torch.eye(10)[[3, 1, 4, 1]].log_softmax(1)
-    check_one_accuracy(function, prediction, torch.tensor([3, 1, 4, 5]), right=3)
+    prediction = torch.eye(10)[[3, 1, 4, 1, 5, 9, 2, 6]].log_softmax(1)
+    labels = torch.tensor([3, 1, 4, 1, 5, 3, 3, 3])
+    check_one_accuracy(function, prediction, labels, right=5)
     check_one_accuracy(function, prediction[:3], torch.tensor([3, 1, 5]), right=2)
 
 
@@ -138,25 +145,53 @@ def check_one_accuracy(function, prediction, labels, right):
     """Check the accuracy of a batch with so many `right` answers."""
     size = len(labels)
     try:
-        accuracy = tensor_from(function, prediction, labels).double()
+        accuracy = tensor_from(function, prediction, labels).detach().double()
     except RuntimeError as error:
-        if "must match the size" not in str(error):
-            raise
-        if "dimension 1" in str(error):
-            raise NotYet(
-                "scores cannot be compared with labels: "
-                "first find the place of each digit's largest score, with argmax"
-            ) from None
-        raise NotYet(
-            f"ten answers cannot be compared with {size} labels: dim=0 takes the largest score "
-            "of each column, but each digit has a row, so use dim=1"
-        ) from None
+        explain_sizes(str(error), size)
+        raise
     if accuracy.dim() > 0:
         raise NotYet("your function should return one number for the whole batch")
     if math.isclose(accuracy, right / size, rel_tol=1e-4) or accuracy == right:
         raise NotYet("close, but the answer should be in per cent, from 0 to 100")
-    if not math.isclose(accuracy, 100 * right / size, abs_tol=0.05):
+    per_cent = 100 * right / size
+    if not math.isclose(accuracy, per_cent, abs_tol=0.05):
+        refuse_other_accuracies(accuracy, prediction, labels)
+        if math.isclose(accuracy, per_cent, abs_tol=1):
+            raise NotYet("do not round the accuracy")
         raise NotYet(f"for a batch with {right} of {size} digits right, it returns {accuracy:g}")
+
+
+def explain_sizes(error, size):
+    """Say why PyTorch could not compare two tensors, if that is the error."""
+    if "must match the size" not in error:
+        return
+    if "(10)" not in error:
+        raise NotYet("the sizes differ: use the prediction and the labels that are given")
+    if "dimension 1" in error:
+        raise NotYet(
+            "ten numbers cannot be compared with one: compare the labels themselves with the "
+            "places of the largest scores, which you find with argmax"
+        )
+    raise NotYet(
+        f"ten answers cannot be compared with {size} labels: dim=0 takes the largest score "
+        "of each column, but each digit has a row, so use dim=1"
+    )
+
+
+def refuse_other_accuracies(accuracy, prediction, labels):
+    """Name the mistake, if an accuracy looks like a common one."""
+    wrong = prediction.argmax(dim=1) != labels
+    without_dim = prediction.argmax() == labels
+    pairs = prediction.argmax(dim=1, keepdim=True) == labels
+    if accuracy == 0:
+        raise NotYet("it finds no right answer: argmax gives the places of the largest scores")
+    if math.isclose(accuracy, 100 * wrong.double().mean(), rel_tol=1e-4):
+        raise NotYet("this is the share of the wrong answers")
+    if math.isclose(accuracy, 100 * without_dim.double().mean(), rel_tol=1e-4):
+        raise NotYet("argmax finds one place in all rows: each digit has a row, so use dim=1")
+    for count in (pairs.numel(), len(labels)):
+        if math.isclose(accuracy, 100 * pairs.sum() / count, rel_tol=1e-4):
+            raise NotYet("it compares each answer with all labels: leave out keepdim")
 
 
 @check
@@ -175,6 +210,10 @@ def check_shift(function):
 
 def refuse_other_shifts(image, result):
     """Name the mistake, if a result looks like a common one."""
+    if not result[:, 1:].any():
+        raise NotYet("the image is empty: copy the columns of the original into it")
+    if torch.equal(result[:, 1:], image[:, 1:]):
+        raise NotYet("the image has not moved")
     overwritten = image.clone()
     overwritten[:, 1:] = overwritten[:, :-1]  # what this gives depends on PyTorch's order
     all_columns_are_equal = torch.equal(result[:, 2:], result[:, 1:2].expand(28, 26))
@@ -186,6 +225,8 @@ def refuse_other_shifts(image, result):
         raise NotYet("the last column reappears on the left: the first column should be 0")
     if torch.equal(result[1:], image[:-1]):
         raise NotYet("the image moved down, not to the right")
+    if torch.equal(result[:-1], image[1:]):
+        raise NotYet("the image moved up, not to the right")
     if torch.equal(result[:, :-1], image[:, 1:]):
         raise NotYet("the image moved to the left")
     if torch.equal(result[:, 2:], image[:, :-2]):
@@ -194,30 +235,33 @@ def refuse_other_shifts(image, result):
         raise NotYet("the image moved, but its first column should be 0 now")
 
 
+PARENTHESES = "(are the parentheses of a call missing?)"
+
+
 @check
 def check_step(function):
     """`function(model, optimizer, images, labels)` takes one step of training."""
     one = weights_after(1, function)
     if torch.equal(one, weights_after(0, function)):
         raise NotYet(
-            "the weights do not change: first clear the gradients, then call backward, then step"
+            "the weights do not change: first clear the gradients, then call backward, then step "
+            + PARENTHESES
         )
-    if torch.allclose(one, weights_after(1, step_on_probabilities), atol=1e-6):
+    for hint, loss in WRONG_LOSSES.items():
+        if torch.allclose(one, weights_after(1, step_with(loss)), atol=1e-6):
+            raise NotYet(hint)
+    if not torch.allclose(one, weights_after(1, step_with(F.cross_entropy)), atol=1e-6):
         raise NotYet(
-            "cross_entropy computes softmax itself: give it the scores, not the probabilities"
-        )
-    if torch.allclose(one, weights_after(1, step_uphill), atol=1e-6):
-        raise NotYet("the step makes the loss larger: its sign is wrong")
-    if not torch.allclose(one, weights_after(1, right_step), atol=1e-6):
-        raise NotYet(
-            "the first step leads to other weights than gradient descent on the cross-entropy"
+            "the first step leads to other weights than gradient descent on the cross-entropy: "
+            "use the given optimizer, and take one step"
         )
     two = weights_after(2, function)
     if torch.equal(one, two):
         raise NotYet("the second step does not change the weights")
-    if not torch.allclose(two, weights_after(2, right_step), atol=1e-6):
+    if not torch.allclose(two, weights_after(2, step_with(F.cross_entropy)), atol=1e-6):
         raise NotYet(
-            "the first step is right, but the second also repeats the gradients of the first"
+            "the first step is right, but the second also repeats the gradients of the first "
+            + PARENTHESES
         )
 
 
@@ -225,16 +269,19 @@ def weights_after(steps, function):
     """The weights of a small network after some steps, always from the same start."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, 1, 28, 28, generator=generator).to(device)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]).to(device)
-    layer = nn.Linear(784, 3, bias=False)
-    layer.weight.data = torch.randn(3, 784, generator=generator) / 12
+    labels = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6]).to(device)
+    layer = nn.Linear(784, 10, bias=False)
+    layer.weight.data = torch.randn(10, 784, generator=generator) / 12
     model = nn.Sequential(nn.Flatten(), layer).to(device)
-    calls = []
-    model.register_forward_hook(lambda *_: calls.append("forward"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    calls = []
+    layer.register_forward_hook(lambda *_: calls.append("forward"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("step"))
     for _ in range(steps):
-        function(model, optimizer, images, labels)
-    if len(calls) < steps:
+        call(function, model, optimizer, images, labels)
+    if steps > 0 and not calls:
+        raise NotYet("still open: your function calls neither the model nor optimizer.step()")
+    if calls.count("forward") < steps:
         raise NotYet(
             "your function does not use the network that it is given: "
             "in it, the network is called model"
@@ -242,22 +289,32 @@ def weights_after(steps, function):
     return layer.weight.detach().cpu()
 
 
-def right_step(model, optimizer, images, labels):
-    optimizer.zero_grad()
-    F.cross_entropy(model(images), labels).backward()
-    optimizer.step()
+def step_with(loss):
+    """A step of training with a loss function."""
+
+    def step(model, optimizer, images, labels):
+        optimizer.zero_grad()
+        loss(model(images), labels).backward()
+        optimizer.step()
+
+    return step
 
 
-def step_uphill(model, optimizer, images, labels):
-    optimizer.zero_grad()
-    (-F.cross_entropy(model(images), labels)).backward()
-    optimizer.step()
-
-
-def step_on_probabilities(model, optimizer, images, labels):
-    optimizer.zero_grad()
-    F.cross_entropy(model(images).softmax(dim=1), labels).backward()
-    optimizer.step()
+WRONG_LOSSES = {
+    "cross_entropy computes softmax itself: give it the scores, not the probabilities": (
+        lambda scores, labels: F.cross_entropy(scores.softmax(dim=1), labels)
+    ),
+    "the step makes the loss larger: its sign is wrong": (
+        lambda scores, labels: -F.cross_entropy(scores, labels)
+    ),
+    "take the mean of the losses, not their sum": (
+        lambda scores, labels: F.cross_entropy(scores, labels, reduction="sum")
+    ),
+    "nll_loss needs log-probabilities: use cross_entropy on the scores": F.nll_loss,
+    "nll_loss needs log-probabilities, not probabilities: use cross_entropy on the scores": (
+        lambda scores, labels: F.nll_loss(scores.softmax(dim=1), labels)
+    ),
+}
 
 
 @check
@@ -265,27 +322,41 @@ def check_data_set(function):
     """`function(images, labels)` returns a data set and a loader for pictures like MNIST's."""
     images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1).repeat(1, 28, 28)
     answer = result_of(function, images, torch.arange(50) % 10)
-    if not isinstance(answer, tuple) or len(answer) != 2:
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         raise NotYet("return two things: the data set and the loader")
     data, loader = answer
-    if isinstance(loader, Digits):
+    if isinstance(data, DataLoader):
         raise NotYet("return the data set first, then the loader")
     if not isinstance(data, Digits):
         raise NotYet("the data set should be made by utils.Digits(images, labels, ...)")
-    if data.source == "MNIST":
+    check_digits(data)
+    if not isinstance(loader, DataLoader):
+        raise NotYet(f"the second thing should be a DataLoader, not {kind_of(loader)}")
+    if loader.dataset is not data:
+        raise NotYet("the loader should deliver the data set that you return with it")
+    if loader.batch_size != 32:
+        raise NotYet(f"the loader's batches should hold 32 pictures, not {loader.batch_size}")
+    _, labels = next(iter(loader))
+    _, labels_again = next(iter(loader))
+    if torch.equal(labels, labels_again):
+        raise NotYet("the loader should shuffle the pictures: shuffle=True")
+
+
+def check_digits(data):
+    """Check the data set: it should have all pictures, their labels, and their source."""
+    if isinstance(data.transform, str):
+        raise NotYet('the third argument is the transform: write source="..."')
+    if not isinstance(data.source, str) or not data.source:
+        raise NotYet('the source should be a name, such as "Fashion-MNIST"')
+    if data.source.upper() == "MNIST":
         raise NotYet(
             "say where the pictures come from, or the table of results calls them MNIST: "
             'source="..."'
         )
-    if loader.dataset is not data:
-        raise NotYet("the loader should deliver the data set that you return with it")
     if len(data) != 50:
         raise NotYet(f"the data set should hold all 50 pictures, not {len(data)}")
-    if loader.batch_size != 32:
-        raise NotYet(f"the loader's batches should hold 32 pictures, not {loader.batch_size}")
-    _, labels = next(iter(loader))
-    if torch.equal(labels, torch.arange(32) % 10):
-        raise NotYet("the loader should shuffle the pictures: shuffle=True")
+    if not torch.equal(data.data[:, 0, 0] % 10, data.targets.to(torch.uint8)):
+        raise NotYet("the labels no longer belong to their pictures")
 
 
 @check
