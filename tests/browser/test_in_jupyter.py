@@ -1,7 +1,7 @@
 """The lessons in JupyterLab and Notebook 7, in a real browser, used as a person would use them.
 
-JupyterLab runs the whole of lesson 5, and Notebook 7 the whole of lesson 6. Of the other lesson,
-each runs the cells that its widgets need.
+Each runs a lesson's set-up, and the cells that show its grid, curves, tables and widgets. (`make test`
+runs every cell, without a browser.)
 
 Screenshots go to runs/browser. Test_Images/digit_pad.png is a copy of lab-pad-3.png there.
 """
@@ -16,22 +16,24 @@ from tools.run_lessons import select_cells
 
 FOLDERS = {"lab": "lab/tree", "notebook": "notebooks"}  # in the server's addresses
 THEMES = {"lab": "light", "notebook": "dark"}  # to test both
-NEEDED = {  # the cells that a lesson's widgets need, beside the set-up
-    "S5": ["data", "first-training", "first-answer", "training", "s5-60", "lens"],
-    "S6": ["s6-05", "bench", "pad"],
+CELLS = {  # beside the set-up
+    "S5": ["data", "first-training", "first-answer", "s5-20", "s5-40", "one-step"]
+    + ["training", "results", "s5-58", "s5-60", "lens"],
+    "S6": ["s6-05", "bench", "s6-56", "s6-60", "fit", "training-gap", "curves-gap"]
+    + ["training-fc", "side-by-side", "pad"],
 }
+each_kind = pytest.mark.parametrize("kind", FOLDERS)
 RUN_ALL = """async () => {
   await jupyterapp.shell.currentWidget.sessionContext.ready;
   return jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
 
 
-def run_lesson(page, jupyter, kind, lesson, cells=None):
-    """Open the lesson, or these cells of it, and run it. No cell may fail."""
+def run_lesson(page, jupyter, kind, lesson):
+    """Open the lesson, with the cells above, and run it. No cell may fail."""
     address, folder = jupyter
     notebook = read(lesson)
-    if cells:
-        notebook.cells = select_cells(notebook, cells)
+    notebook.cells = select_cells(notebook, CELLS[lesson])
     for cell in notebook.cells:
         if cell.cell_type == "code":  # without outputs: a test must see only its own
             cell.outputs, cell.execution_count = [], None
@@ -66,56 +68,46 @@ def sees_text(page, code, text):
     assert output.is_visible()
 
 
-def test_lesson_5(page, jupyter):
-    run_lesson(page, jupyter, "lab", "S5")
-    sees_picture(page, "utils.data_visualization(", "lab-S5-grid")
-    sees_picture(page, "utils.plot_loss(", "lab-S5-curves")
+@each_kind
+def test_lesson_5(page, jupyter, kind):
+    run_lesson(page, jupyter, kind, "S5")
+    sees_picture(page, "utils.data_visualization(", f"{kind}-S5-grid")
+    sees_picture(page, "utils.plot_loss(", f"{kind}-S5-curves")
     sees_text(page, ".summary()", "Total params: 593,200")
     sees_text(page, "print_results", "593,200")
-    use_widgets_of_lesson_5(page, "lab")
+    use_film(page, kind)
+    use_lens(page, kind)
 
 
-def test_lesson_6(page, jupyter):
-    run_lesson(page, jupyter, "notebook", "S6")
-    sees_picture(page, "utils.data_visualization(", "notebook-S6-grid")
-    sees_picture(page, "utils.plot_loss(**gap_history", "notebook-S6-curves")
+@each_kind
+def test_lesson_6(page, jupyter, kind):
+    run_lesson(page, jupyter, kind, "S6")
+    sees_picture(page, "utils.data_visualization(", f"{kind}-S6-grid")
+    sees_picture(page, "utils.plot_loss(**gap_history", f"{kind}-S6-curves")
     sees_text(page, "NetGAP().summary()", "Total params: 17,466")
     sees_text(page, "print_results", "19,602")
-    use_widgets_of_lesson_6(page, jupyter, "notebook")
-
-
-def test_the_widgets_of_lesson_5_in_notebook_7(page, jupyter):
-    run_lesson(page, jupyter, "notebook", "S5", NEEDED["S5"])
-    use_widgets_of_lesson_5(page, "notebook")
-
-
-def test_the_widgets_of_lesson_6_in_jupyterlab(page, jupyter):
-    run_lesson(page, jupyter, "lab", "S6", NEEDED["S6"])
-    use_widgets_of_lesson_6(page, jupyter, "lab")
+    use_bench(page, kind)
+    use_pad(page, kind)
+    page.keyboard.press("Control+s")  # the pad has the focus, and leaves Jupyter its own keys
+    saved = wait_until(page, lambda: notebook_with_outputs(jupyter[1] / "S6.ipynb"))
+    assert "widgets" not in saved.metadata
 
 
 # --- The widgets ---------------------------------------------------------------------------------
 
 
-def use_widgets_of_lesson_5(page, kind):
-    use_film(page, kind)
-    use_lens(page, kind)
-
-
-def use_widgets_of_lesson_6(page, jupyter, kind):
-    use_bench(page, kind)
-    use_pad(page, kind)
-    page.keyboard.press("Control+s")  # the pad has the focus, and leaves Jupyter its own keys
-    saved = jupyter[1] / "S6.ipynb"  # it was written without outputs
-    wait_until(page, lambda: '"output_type"' in saved.read_text(encoding="utf-8"))
-    assert "widgets" not in nbformat.read(saved, as_version=4).metadata
+def notebook_with_outputs(path):
+    """The notebook in a file that was written without outputs, once Jupyter has saved it."""
+    text = path.read_text(encoding="utf-8")
+    is_whole = text.endswith("}\n")  # and not just being written
+    return nbformat.reads(text, as_version=4) if is_whole and '"output_type"' in text else None
 
 
 def use_film(page, kind):
     slider = page.locator(".film input")
     slider.scroll_into_view_if_needed()
     assert texts(page, ".film-slider span") == ["before training"]
-    slider.press("ArrowRight")
+    slider.press("End")
     assert texts(page, ".film-slider span") == ["after epoch 1 of 1"]
     page.locator(".film").screenshot(path=PICTURES / f"{kind}-film.png")
 
