@@ -41,7 +41,7 @@ test: $(TESTS)          ## style, unit tests, then notebooks and solutions with 
 	SMOKE_TEST=1 TQDM_DISABLE=1 $(PYTEST) --nbval-lax --nbval-current-env -o "testpaths=S*.ipynb solutions" && exit $$units
 
 test-browser: $(TESTS) site  ## open the website, and the lessons in JupyterLab and Notebook 7, and use them
-	$(PYTEST) -rs tests/browser
+	$(PYTEST) -n 3 -rs tests/browser  # three on two cores, too: they often wait
 
 benchmarks: $(READY)    ## quick versions of those behind the README's figures; saves them to runs/benchmarks
 	rm -rf runs/benchmarks

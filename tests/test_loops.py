@@ -476,7 +476,9 @@ def test_what_is_tried_out_is_measured_on_the_other_digits(s6, others, capsys):
     assert seen == [(True, False)], "no gradients"
     percent = accuracy(network, utils.Digits(others.data.flip(1), others.targets))
     assert percent != accuracy(network, others)
-    printed = f"first 2.50, largest 9, last 1.50; {percent:.0f} % of the other digits are right\n"
+    printed = (
+        f"first 2.50, largest 9.00, last 1.50; {percent:.0f} % of the other digits are right\n"
+    )
     assert capsys.readouterr().out == "loss: " + printed
 
 

@@ -158,7 +158,7 @@ def test_one_more_lesson_is_a_notebook_and_an_entry(tmp_path):
     assert "github/some-one/mnist-course/blob/main/S7.ipynb" in (site / "S7.ipynb").read_text()
     assert "\nLesson 7 <S7>\n" in (site / "index.md").read_text(encoding="utf-8")
     run_python("-m", "tools.run_lessons", "S7", "--accept", cwd=folder, PYTHONPATH="")
-    names = ["notebooks", "website", "publish", "glossary", "first_cell", "readme", "run_lessons"]
+    names = ["notebooks", "publish", "glossary", "first_cell", "readme", "run_lessons"]
     files = [f"tests/test_{name}.py" for name in names]
     chosen = ["-m", "not slow", "-k", "S7 or all_lessons or lessons_are"]
     said = run_python("-m", "pytest", "-q", *chosen, *files, cwd=folder, PYTHONPATH="")

@@ -1,7 +1,7 @@
 """The lessons in JupyterLab and Notebook 7, in a real browser, used as a person would use them.
 
-Each runs a lesson's set-up, and the cells that show its grid, curves, tables and widgets. (`make test`
-runs every cell, without a browser.)
+Each runs a lesson's set-up, and the cells that show its grid, curves, tables and widgets. Every
+cell is run by `make test`, without a browser.
 
 Screenshots go to runs/browser. Test_Images/digit_pad.png is a copy of lab-pad-3.png there.
 """
