@@ -137,8 +137,10 @@ class TrainingFilm(DigitWidget):
         """Four frames side by side: the filters, and the network's answer."""
         if self._filters is None:
             return None
-        last = len(self._filters) - 1
-        chosen = sorted({0, round(0.1 * last), round(0.4 * last), last})
+        whole_epochs = [frame for frame, (_, step) in enumerate(self.times) if step == 0]
+        last = len(whole_epochs) - 1
+        epochs = sorted({0, min(1, last), round(0.2 * last), last})
+        chosen = [whole_epochs[epoch] for epoch in epochs]
         columns = len(chosen)
         figure, axes = plt.subplots(
             1, columns, figsize=(9, 2.6), squeeze=False, layout="constrained"
@@ -150,7 +152,8 @@ class TrainingFilm(DigitWidget):
             ax.imshow(sheet.numpy(), cmap="bwr", vmin=-largest, vmax=largest)
             answer = self.answers[frame]
             digit = answer.index(max(answer))
-            when = self._describe_time(*self.times[frame])
+            epoch = self.start + self.times[frame][0]
+            when = f"after epoch {epoch}" if epoch else "before training"
             ax.set_title(f"{when}:\na {digit} ({max(answer):.0%})", fontsize=10)
             ax.axis("off")
         figure.suptitle("The filters of the first layer, and the answer", fontsize=11)
@@ -158,12 +161,6 @@ class TrainingFilm(DigitWidget):
         figure.savefig(file, dpi=80)
         plt.close(figure)
         return file.getvalue()
-
-    def _describe_time(self, epoch, step):
-        epoch += self.start
-        if step:
-            return f"step {step} of epoch {epoch + 1}"
-        return f"after epoch {epoch}" if epoch else "before training"
 
 
 def get_changes(filters, times):
