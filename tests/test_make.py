@@ -94,7 +94,7 @@ def test_whatever_fails_the_test_fails(folder, check):
     assert check != "tests" or "nbval" in calls[-1]
 
 
-COMMANDS = ["test", "test-browser"]
+COMMANDS = ["--jobs 2 .venv/ready-to-test .venv-site/ready", "test", "test-browser"]
 
 
 @pytest.mark.parametrize("failing", [*COMMANDS, "nothing"])
