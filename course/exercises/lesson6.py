@@ -278,6 +278,7 @@ def check_batch_norm(function):
     )
 
 
+IMAGES_ROWS_AND_COLUMNS = "take the mean over the images, rows and columns: each map has only one"
 OTHER_DIMENSIONS = {
     (0, 1, 2, 3): "each map needs its own mean and deviation, not one for all maps together",
     (2, 3): "take the mean and deviation over the whole batch, not image by image",
@@ -290,8 +291,7 @@ def refuse_other_dimensions(result, x):
     for count in range(1, 5):
         for over in itertools.combinations(range(4), count):
             if is_normalised(result, x, over):
-                general = "take the mean over the images, rows and columns: each map has only one"
-                raise NotYet(OTHER_DIMENSIONS.get(over, general))
+                raise NotYet(OTHER_DIMENSIONS.get(over, IMAGES_ROWS_AND_COLUMNS))
 
 
 def is_normalised(result, x, over):

@@ -263,16 +263,6 @@ def test_each_weight_stands_between_the_neurons_that_it_connects(shown):
     assert names == [f"w{n}" for n in range(1, 9)]
 
 
-HOLD = """() => { // so that a slow machine finds the animations, which else end after a second
-  const animate = Element.prototype.animate;
-  Element.prototype.animate = function (...settings) {
-    const animation = animate.apply(this, settings);
-    animation.pause();
-    return animation;
-  };
-}"""
-
-
 def test_a_weights_line_shows_its_size_and_sign(shown):
     change(shown, weights=[0.1, 2, -0.1, -2, 0, 0, 0, 9])
     style = "lines => lines.map(l => [getComputedStyle(l).stroke, parseFloat(l.style.strokeWidth)])"
@@ -316,6 +306,14 @@ def test_home_and_end_lead_to_the_ends_of_a_slider(shown):
         assert texts(shown, STEP)[0].startswith(f"step {step}: ")
 
 
+HOLD = """() => { // so that a slow machine finds the animations, which else end after a second
+  const animate = Element.prototype.animate;
+  Element.prototype.animate = function (...settings) {
+    const animation = animate.apply(this, settings);
+    animation.pause();
+    return animation;
+  };
+}"""
 LIGHT = """() => document.getAnimations().filter(({ effect }) => effect.target.dataset.layer)
   .map(({ effect }) => [Number(effect.target.dataset.layer), effect.getTiming().delay])"""
 
