@@ -142,10 +142,9 @@ def test_the_speed_is_that_of_the_batches_after_warming_up(monkeypatch):
 
 @pytest.mark.slow
 @needs_mnist
-@pytest.mark.parametrize("way", speed.BOTH_WAYS)
-def test_every_way_is_measured_in_a_process_of_its_own(way, monkeypatch):
+def test_a_way_is_measured_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("MNIST_ROOT", utils.get_root())
-    result = speed.in_a_process(["batches", way, "NetMini", 2])
+    result = speed.in_a_process(["batches", "ours", "NetMini", 2])
     # By hand: multiplications and additions of the first convolution alone, forwards.
     assert result["image_gflop"] > 2 * 9 * 10 * 26 * 26 / 1e9
     assert result["images_per_second"] > 0

