@@ -32,6 +32,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from course import LESSONS
 from course.files import write_text
+from tools import publish
 
 try:
     import utils
@@ -161,8 +162,9 @@ def execute(client):
 
 
 def fingerprint(cell):
-    """A few letters and digits that change with the cell's code."""
-    return hashlib.sha256(cell.source.encode()).hexdigest()[:12]
+    """A few letters and digits that change with the cell's code, not with the course's address."""
+    code, _ = publish.replace_links(cell.source, publish.current(), publish.PLACEHOLDER)
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
 def note_sources(cells):

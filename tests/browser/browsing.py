@@ -23,7 +23,13 @@ SITE = HERE / "site"  # which `make site` builds
 WIDE = {"width": 1300, "height": 1000}
 STAGE = Path(__file__).with_name("stage.js").read_text(encoding="utf-8")
 LOAD = """text => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
-DIGIT = utils.Normalize()(utils.shipped_digits()[0][7, :1])[0]  # a real 7
+
+
+@functools.cache
+def seven():
+    """A real digit, as the networks expect it."""
+    images, _ = utils.shipped_digits()
+    return utils.Normalize()(images[7, :1])[0]
 
 
 def open_page(browser):
@@ -99,11 +105,11 @@ CONTRAST = """widget => {
 }"""
 
 
-def short_film(image=DIGIT):
+def short_film(image=None):
     """A film of three epochs; after each, the network is sure of the digit that the epoch has."""
     network = NetMini()
     history = utils.History(network, optim.SGD(network.parameters(), lr=0.1), live=False)
-    film = TrainingFilm(history, image)
+    film = TrainingFilm(history, seven() if image is None else image)
     for epoch, _ in enumerate(film.record(range(3))):
         for name, value in zip(history.curves, [0.5, 60, 0.4, 70]):
             history.curves[name].append(value + 10 * epoch)
@@ -214,6 +220,15 @@ def choose_layer(page, name):
 
 
 # --- A website -----------------------------------------------------------------------------------
+
+
+def wake_widgets(page):
+    """Scroll to each widget of a page, and wait until all are there."""
+    for place in page.locator(".live").all():
+        place.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.live')].every((place) => place.dataset.state)"
+    )
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

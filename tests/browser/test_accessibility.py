@@ -4,7 +4,7 @@ Each page is opened once; then its theme and its width change. Only colours depe
 """
 
 import pytest
-from browsing import SITE
+from browsing import SITE, wake_widgets
 from helpers import HERE
 
 AXE = HERE / ".venv-site" / "node_modules" / "axe-core" / "axe.min.js"
@@ -40,14 +40,6 @@ LOOK = """async ([impacts, rules]) => {
 def context(browser):
     with browser.new_context(reduced_motion="reduce") as context:
         yield context
-
-
-def wake_widgets(page):
-    for place in page.locator(".live").all():
-        place.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.live')].every((place) => place.dataset.state)"
-    )
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from browsing import DIGIT, encoded, load
+from browsing import encoded, load, seven
 from torch import nn
 
 import model
@@ -78,7 +78,7 @@ COMPUTE = """(module, [layers, text, image, cells]) => {
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 def test_each_number_and_each_cell_is_pytorchs(lens_js, network):
     """Notices a wrong corner, padding, stride, map, weight or bias."""
-    layers, numbers = trace(make(network), DIGIT)
+    layers, numbers = trace(make(network), seven())
     weights = numbers.clone()
     weights[layers[0]["offset"] :] = 0  # the maps are to be computed
     cells = []
@@ -86,7 +86,7 @@ def test_each_number_and_each_cell_is_pytorchs(lens_js, network):
         cells.append([place, 0, 0, 0])
         for _ in range(8):
             cells.append([place, *(int(torch.randint(size, ())) for size in layer["shape"])])
-    sent = [layers, encoded(weights)["base64"], DIGIT.flatten().tolist(), cells]
+    sent = [layers, encoded(weights)["base64"], seven().flatten().tolist(), cells]
     answer, text, explained = lens_js.evaluate(COMPUTE, sent)
     computed = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float32)
     torch.testing.assert_close(computed, numbers[layers[0]["offset"] :], atol=1e-4, rtol=1e-4)
@@ -136,7 +136,7 @@ class Branched(nn.Module):
 
 def test_what_pytorch_did_otherwise_is_not_explained(lens_js):
     """Notices a result that is explained in a way in which PyTorch did not compute it."""
-    layers, numbers = trace(Branched(), DIGIT)
+    layers, numbers = trace(Branched(), seven())
     code = """(module, [layers, text]) => {
       const buffer = module.floatsOf(module.fromBase64(text));
       return module.connect(layers, buffer).map((layer) => module.explain(layer, 0, 0, 5).kind);

@@ -9,7 +9,7 @@ import re
 
 import pytest
 import torch
-from browsing import DIGIT, change, choose_layer, encoded, show, texts
+from browsing import change, choose_layer, encoded, seven, show, texts
 
 from course.checkpoints import get_trained
 from course.widgets.lens import ConvolutionLens, trace
@@ -21,7 +21,7 @@ SENTENCE = ".lens-sum"
 
 @functools.cache
 def lens_on(Network):
-    return ConvolutionLens(get_trained(Network).eval(), DIGIT)
+    return ConvolutionLens(get_trained(Network).eval(), seven())
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_cell_of_the_first_layer_by_mouse_and_keys(page, lens):
     seen = table(page, 0)
     weights = table(page, 1)
     products = table(page, 2)
-    torch.testing.assert_close(seen, DIGIT[0, 4:7, 10:13], atol=0.006, rtol=0)
+    torch.testing.assert_close(seen, seven()[0, 4:7, 10:13], atol=0.006, rtol=0)
     torch.testing.assert_close(weights, filters, atol=0.006, rtol=0)
     torch.testing.assert_close(seen * weights, products, atol=0.03, rtol=0)
     assert said(page).endswith(f"= {outputs[4, 10]:.3f}.")
@@ -253,7 +253,7 @@ def test_a_number_of_a_linear_layer_sees_the_whole_digit(page, lens):
 def test_another_digit_from_python_is_shown_and_the_layer_stays(page, mini):
     number = choose_layer(page, "log-softmax")
     before = page.locator(".lens canvas").first.screenshot()
-    layers, numbers = trace(get_trained(NetMini), -DIGIT)
+    layers, numbers = trace(get_trained(NetMini), -seven())
     change(page, layers=layers, buffer=encoded(numbers))
     assert page.locator(".lens canvas").first.screenshot() != before
     assert page.locator("select").input_value() == str(number)

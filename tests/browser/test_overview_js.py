@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from browsing import DIGIT, change, encoded, show, texts
+from browsing import change, encoded, seven, show, texts
 from test_lens_js import maps_of
 
 import utils
@@ -20,7 +20,7 @@ def network():
 
 @pytest.fixture
 def lens(page, network):
-    lens = ConvolutionLens(network, DIGIT)
+    lens = ConvolutionLens(network, seven())
     show(page, lens)
     page.get_by_role("button", name="All maps").click()
     return lens
@@ -54,7 +54,7 @@ def greys(cells):
 
 
 def test_it_opens_on_demand_and_shows_each_layer_in_order(page, network):
-    lens = ConvolutionLens(network, DIGIT)
+    lens = ConvolutionLens(network, seven())
     show(page, lens)
     button = page.get_by_role("button", name="All maps")
     assert page.locator(".lens-overview").is_hidden()

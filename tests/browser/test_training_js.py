@@ -112,9 +112,10 @@ RULES = [  # of SGD
 
 
 @pytest.mark.parametrize(
-    ["Network", "rate"], [(NetGAP, 0.002), (NetMicro, 0.002), (NetMini, 0.0005), (NetFC, 0.0001)]
+    ["Network", "rate", "steps"],
+    [(NetMicro, 0.002, 50), (NetMini, 0.0005, 50), (NetGAP, 0.002, 15), (NetFC, 0.0001, 15)],
 )
-def test_fifty_steps_are_those_of_pytorch(page, address, Network, rate):
+def test_steps_are_those_of_pytorch(page, address, Network, rate, steps):
     """Of PyTorch with 64 bits, and slow enough: with 32 bits, it does not agree with itself.
 
     Sooner or later, a number that ReLU compares with 0 is so near to it that rounding decides its
@@ -122,7 +123,7 @@ def test_fifty_steps_are_those_of_pytorch(page, address, Network, rate):
     rate of 0.002, PyTorch's own losses with 32 bits are 0.0009 from those with 64 (0.0014 in the
     channels-last order); with NetFC at 0.0001 they are 0.0025 from them, and the browser's 0.0005.
     """
-    check_steps(page, address, make(Network), 50, RULES[2] | {"rate": rate})
+    check_steps(page, address, make(Network), steps, RULES[2] | {"rate": rate})
 
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=["plain", "momentum"])

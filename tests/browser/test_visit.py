@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import SITE, answer_of, draw, ink
+from browsing import SITE, answer_of, draw, ink, wake_widgets
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -82,11 +82,7 @@ SMALL = """() => [...document.querySelectorAll("article button, .bd-header-artic
 @pytest.mark.parametrize("name", ["index.html", "S6.html"])
 def test_buttons_are_large_enough_for_a_finger(visit, name):
     page = visit(name, **PHONE)
-    for place in page.locator(".live").all():
-        place.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.live')].every((place) => place.dataset.state)"
-    )
+    wake_widgets(page)
     assert page.evaluate(SMALL) == []
 
 

@@ -5,7 +5,6 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from browsing import (
-    DIGIT,
     PICTURES,
     WIDGETS,
     change,
@@ -13,6 +12,7 @@ from browsing import (
     fits,
     load,
     open_page,
+    seven,
     short_film,
     show,
     texts,
@@ -29,7 +29,7 @@ from model import Net, NetMini
 MAKERS = {
     "pad": lambda: DigitPad(NetMini()),
     "bench": BackpropBench,
-    "lens": lambda: ConvolutionLens(get_trained(Net), DIGIT),
+    "lens": lambda: ConvolutionLens(get_trained(Net), seven()),
     "film": short_film,
 }
 PLACES = {  # one that can have the keyboard
@@ -112,7 +112,8 @@ EVIL = "<img src=x onerror=isHacked=true>"
 def test_names_of_layers_are_shown_as_text(page):
     """A network may be somebody else's, and its names are whatever that person likes."""
     evil = type(EVIL, (nn.Conv2d,), {})(1, 2, 3)
-    lens = ConvolutionLens(nn.Sequential(OrderedDict({EVIL: evil, "1": nn.Conv2d(2, 1, 1)})), DIGIT)
+    network = nn.Sequential(OrderedDict({EVIL: evil, "1": nn.Conv2d(2, 1, 1)}))
+    lens = ConvolutionLens(network, seven())
     show(page, lens)
     assert f"1. {EVIL}: convolution" in texts(page, "option")
     page.locator("select").select_option("2")
