@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import utils
-from tools import run_lessons
+from tools import publish, run_lessons
 
 ROW = {"network": "Net", "parameters": 1, "epochs": 1, "data": "MNIST", "accuracy": 9, "seconds": 1}
 COURSE = ROOT  # of these tests; the lessons that they run are in other folders
@@ -183,6 +183,16 @@ def test_changed_code_is_noticed_once_a_notebook_has_been_run(lessons, execute_b
     notebook.cells[2].source = "2 "
     notebook.cells.append(new_code_cell("3"))
     assert run_lessons.changed_cells(notebook) == [cell.id for cell in notebook.cells[2:]]
+
+
+def test_outputs_stay_when_the_course_is_published_elsewhere(monkeypatch):
+    def cell_of(home):
+        return new_code_cell(f"!git clone https://github.com/{home}")
+
+    before = run_lessons.fingerprint(cell_of(publish.current()))
+    monkeypatch.setattr(publish, "current", lambda: "some-one/copy")
+    assert run_lessons.fingerprint(cell_of("some-one/copy")) == before
+    assert run_lessons.fingerprint(cell_of("some-one/other")) != before
 
 
 # --- A run that stops ----------------------------------------------------------------------------
