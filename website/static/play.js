@@ -19,6 +19,7 @@ class Playground {
   loss = new Curve();
   measured = []; // accuracies
   news = null; // the latest from the worker
+  speed = null; // images a second, lately
   table = null;
   pictures = [];
   chosen = 0; // the unseen digit that is looked into; null: the drawing
@@ -126,6 +127,7 @@ class Playground {
     this.loss = new Curve();
     this.measured = [];
     this.news = null;
+    this.speed = null;
     this.status("Loading …");
     const { isRunning } = this;
     this.send({ type: "open", settings: this.settings });
@@ -215,8 +217,10 @@ class Playground {
   showStatus({ steps, images, seconds, rate }, before) {
     const count = (number) => Math.round(number).toLocaleString("en");
     const duration = seconds - (before?.seconds ?? 0);
-    const isTimed = duration > 0.1;
-    if (isTimed) this.speed = (images - (before?.images ?? 0)) / duration;
+    if (duration > 0.1) {
+      const latest = (images - (before?.images ?? 0)) / duration;
+      this.speed = 0.8 * (this.speed ?? latest) + 0.2 * latest; // steady enough to read
+    }
     const speed = steps > 1 && this.speed ? ` · ${count(this.speed)} images a second` : "";
     const isSlow = seconds > 10 && this.speed < SLOW && this.settings.net !== "NetMicro";
     const hint = isSlow ? ": slow, NetMicro needs the least time" : "";

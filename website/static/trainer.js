@@ -8,7 +8,7 @@ import { loadKernels } from "./training.js";
 const FOLDER = new URL(".", import.meta.url);
 const SLICE = 30; // milliseconds of work before orders are let in
 const NEWS = 300; // milliseconds between news
-const SHARE = 10; // measuring takes at most one part in so many of the time
+const SHARE = 5; // measuring takes at most one part in so many of the time
 const FIRST_UNSEEN = 4000;
 
 let kernels;
@@ -29,7 +29,7 @@ async function open(settings) {
   ]);
   session = new Session(loaded, read, table, settings);
   seconds = 0;
-  nextMeasuring = 0;
+  nextMeasuring = 1; // what it knows before it has learned is told below
   const shown = [...Array(SHOWN).keys()].map((n) => FIRST_UNSEEN + n);
   const pictures = shown.map((n) => read.picture(n).slice());
   const labels = shown.map((n) => read.labels[n]);
