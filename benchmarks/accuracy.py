@@ -5,8 +5,8 @@
 
 Each finished run is saved to the folder of results at once: after an interruption the same command
 continues there.
-The environment variables of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST, and EPOCHS (which
-changes the recipe, so name another folder with --out).
+The environment variables of the course apply: MNIST_ROOT, DEVICE, SMOKE_TEST and EPOCHS. With the
+last two, results are of another kind, so name another folder with --out.
 """
 
 import argparse
@@ -63,6 +63,8 @@ def parse_arguments():
     args = parser.parse_args()
     if args.seeds < 1:
         parser.error("--seeds must be at least 1")
+    if utils.is_smoke_test() and args.out == report.RESULTS:
+        parser.error("SMOKE_TEST is set: its few digits are no result, so name a folder with --out")
     if args.change and not args.validate:
         parser.error("a recipe is chosen on validation digits: --change needs --validate")
     try:

@@ -100,6 +100,14 @@ def test_a_network_is_measured_as_test_does_without_printing(capsys):
 # --- The command accuracy ----------------------------------------------------------------------
 
 
+def test_a_smoke_test_is_not_kept_among_the_results(monkeypatch, capsys):
+    monkeypatch.setenv("SMOKE_TEST", "1")
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--net", "NetMini"])
+    with pytest.raises(SystemExit):
+        accuracy.main()
+    assert "SMOKE_TEST is set: its few digits are no result" in capsys.readouterr().err
+
+
 def test_only_missing_seeds_are_trained_and_seed_0_gives_its_weights(run, trained, tmp_path):
     path = tmp_path / "accuracy-NetMini.json"
     weights = tmp_path / "new" / "weights.pt"

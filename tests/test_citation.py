@@ -12,7 +12,8 @@ VERSIONS = re.findall(r"^## (\d+\.\d+\.\d+) \((\d{4}-\d\d-\d\d)\)$", CHANGELOG, 
 
 
 def test_the_version_is_the_newest_of_the_changelog():
-    assert VERSIONS[0] == (CITATION["version"], CITATION["date-released"].isoformat())
+    cited = CITATION["version"], CITATION["date-released"].isoformat()
+    assert cited == VERSIONS[0], "CITATION.cff and docs/changelog.md should say the same"
     assert len(VERSIONS) == CHANGELOG.count("\n## ")
 
 

@@ -549,8 +549,8 @@ def test_answers_need_names(capsys):
 
 def test_every_check_is_tried():
     checks = set(exercises.__all__)
-    assert {check.__name__ for check in RIGHT} == checks
-    assert {check.__name__ for check in WRONG} == checks
+    assert {check.__name__ for check in RIGHT} == checks, "try each with right answers"
+    assert {check.__name__ for check in WRONG} == checks, "try each with wrong answers"
 
 
 def test_the_learners_own_network_stays_as_it_is(capsys):

@@ -66,6 +66,12 @@ def test_summary_row_for_row(Network, capsys):
 
 
 @each_network
+def test_a_networks_description_counts_its_parameters(Network):
+    count = sum(weight.numel() for weight in Network().parameters())
+    assert f"{count:,} parameters" in Network.__doc__
+
+
+@each_network
 def test_summary_changes_nothing(Network):
     network = Network().train()
     before = copy.deepcopy(network.state_dict())

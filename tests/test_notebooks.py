@@ -45,7 +45,9 @@ def outputs_of(lesson):
 def test_saved_by_one_whole_run(lesson):
     """A null count would switch off nbval's comparison."""
     cells = code_cells(read(lesson))
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    counts = [cell.execution_count for cell in cells]
+    numbers = list(range(1, len(cells) + 1))
+    assert counts == numbers, f"run those that never ran: python -m tools.run_lessons {lesson} ..."
     assert not [output for output in outputs_of(lesson) if output.output_type == "error"]
     if any("get_trainloader(" in cell.source for cell in cells):
         assert "MNIST: 60,000 digits" in printed(read(lesson))
@@ -56,7 +58,9 @@ def test_outputs_belong_to_the_code(notebook):
     """Nbval compares tagged cells; of the others, a note tells what code was run."""
     changed = run_lessons.changed_cells(read(notebook))
     command = f"python -m tools.run_lessons {notebook} --in-place --cells"
-    assert not changed, f"their code has changed: {command} {' '.join(changed)}"
+    assert not changed, (
+        f"their code has changed: {command} {' '.join(changed)} (and the cells that they need)"
+    )
 
 
 def prints_at_once(source):
@@ -98,8 +102,10 @@ def test_widgets_are_saved_with_their_present_still_pictures(widget):
 @each_lesson
 def test_cells_are_short_and_explained(lesson):
     notebook = read(lesson)
-    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
-    assert max(lengths) <= 25 and statistics.median(lengths) <= 6
+    _, *cells = code_cells(notebook)  # the first is the same in all lessons
+    lengths = [len(cell.source.splitlines()) for cell in cells]
+    assert max(lengths) <= 25, "divide the cells with more than 25 lines"
+    assert statistics.median(lengths) <= 6, "half of the cells should have six lines at most"
     pairs = list(zip(notebook.cells, notebook.cells[1:]))
     unexplained = [b for a, b in pairs if a.cell_type == b.cell_type == "code"]
     assert len(unexplained) <= 0.25 * len(lengths)
@@ -161,7 +167,7 @@ def test_one_more_lesson_is_a_notebook_and_an_entry(tmp_path):
     assert "\nLesson 7 <S7>\n" in (site / "index.md").read_text(encoding="utf-8")
     names = ["notebooks", "publish", "glossary", "first_cell", "readme", "run_lessons"]
     files = [f"tests/test_{name}.py" for name in names]
-    chosen = ["-m", "not slow", "-k", "S7 or all_lessons or lessons_are"]
+    chosen = ["-m", "not slow", "-k", "S7 or all_lessons or lessons_are or is_loaded"]
     said = run_python("-m", "pytest", "-q", *chosen, *files, cwd=folder, PYTHONPATH="")
     passed = re.search(r"(\d+) passed", said)
     assert passed and int(passed[1]) >= 10, said
@@ -174,6 +180,15 @@ def headings(notebook):
     """The numbered headings: those of the exercises stand last in a lesson."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     return re.findall(r"^#+ (\d+\. .*)$", "\n".join(texts), re.MULTILINE)
+
+
+def test_the_table_for_teachers_has_each_exercise():
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    exercises = []
+    for lesson in SOLVED:
+        for number, _ in enumerate(headings(solutions(lesson)), start=1):
+            exercises.append(f"{lesson[1:]}.{number}")
+    assert re.findall(r"^\| (\d+\.\d+) \|", text, re.MULTILINE) == exercises
 
 
 def count_checks(cells):
@@ -223,7 +238,7 @@ def test_the_solution_quotes_what_both_networks_reach():
 
 def test_no_file_that_is_loaded_can_run_code():
     """A learner copies what a lesson does: so each torch.load says that it wants weights only."""
-    notebooks = [notebook for lesson in LESSONS for notebook in (read(lesson), solutions(lesson))]
+    notebooks = [*map(read, LESSONS), *map(solutions, SOLVED)]
     sources = [cell.source for notebook in notebooks for cell in code_cells(notebook)]
     files = [ROOT / "utils.py", *ROOT.glob("course/**/*.py")]
     sources += [path.read_text(encoding="utf-8") for path in files]

@@ -37,7 +37,7 @@ def content(folder):
 def check_links(folder, repository):
     """All links of all places, those to the website too, lead to the repository."""
     owner, name = repository.split("/")
-    path = "" if name == f"{owner}.github.io" else f"{name}/"
+    path = "" if name.lower() == f"{owner.lower()}.github.io" else f"{name}/"
     for place, count in LINKS.items():
         text = urllib.parse.unquote((folder / place).read_text(encoding="utf-8"))
         found = re.findall(rf"(?:{'|'.join(BEFORE)})([\w.-]+/[\w.-]+)", text)
@@ -56,7 +56,7 @@ def test_all_places_follow_again_and_again(course, line_end):
         path.write_bytes(path.read_bytes().replace(b"\n", line_end))
     before = content(course)
     old = publish.current(course)
-    news = ["some-one/my.course", "a/my.course2", "a/my.course2", "me/me.github.io"]
+    news = ["some-one/my.course", "a/my.course2", "a/my.course2", "Me/me.github.io"]
     for new in [*news, publish.PLACEHOLDER, old]:
         assert publish.move(new, course) == LINKS
         assert publish.current(course) == new

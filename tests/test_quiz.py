@@ -8,8 +8,10 @@ from helpers import ROOT, each_lesson, read
 
 from website.quiz import quiz_page, read_quiz
 
-TEXT = (ROOT / "docs" / "quiz.md").read_text(encoding="utf-8")
-QUESTIONS = read_quiz(TEXT)
+
+@pytest.fixture(scope="module")
+def questions():
+    return read_quiz((ROOT / "docs" / "quiz.md").read_text(encoding="utf-8"))
 
 
 def objectives(lesson):
@@ -19,9 +21,9 @@ def objectives(lesson):
 
 
 @each_lesson
-def test_each_objective_is_asked_three_times(lesson):
-    questions = [question for question in QUESTIONS if f"S{question.lesson}" == lesson]
-    asked = Counter(question.objective for question in questions)
+def test_each_objective_is_asked_three_times(lesson, questions):
+    own = [question for question in questions if f"S{question.lesson}" == lesson]
+    asked = Counter(question.objective for question in own)
     assert list(asked) == objectives(lesson), "word for word, in the order of the lesson"
     assert all(count >= 3 for count in asked.values())
 
@@ -30,12 +32,12 @@ def test_the_lists_of_objectives_are_found():
     assert [len(objectives(lesson)) for lesson in ["S5", "S6"]] == [5, 7]
 
 
-def test_the_place_of_the_right_answer_gives_nothing_away():
+def test_the_place_of_the_right_answer_gives_nothing_away(questions):
     places = Counter()
-    for question in QUESTIONS:
+    for question in questions:
         places[[answer.is_right for answer in question.answers].index(True)] += 1
         assert len({answer.text for answer in question.answers}) == len(question.answers)
-    assert max(places.values()) < len(QUESTIONS) / 2
+    assert max(places.values()) < len(questions) / 2
 
 
 # --- The form ------------------------------------------------------------------------------------
@@ -54,13 +56,16 @@ SMALL = f"# Quiz\n\n## Lesson 7\n\n### Draw\n\n#### 1. How?\n\n{ANSWERS}"
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("#### 1.", "#### 2.", "lesson 7, question 2 has the wrong number"),
+        ("#### 1.", "#### 2.", "lesson 7, question 1 has another number: '2. How\\?'"),
+        ("#### 1. ", "#### ", "lesson 7, question 1 has another number: 'How\\?'"),
+        ("Three", "**Three**", "'\\*\\*Three\\*\\*' may have no markup but `code` and"),
+        ("Three", "[Three](x)", "may have no markup but `code` and \\*emphasis\\*"),
         ("[x]", "[ ]", "lesson 7, question 1 needs one right answer"),
         ("[ ] One", "[x] One", "lesson 7, question 1 needs one right answer"),
         ("- [ ] Three\n  - Because.\n", "", "lesson 7, question 1 needs at least three answers"),
-        ("  - Because.\n- [x]", "- [x]", "'- \\[ \\] One' is neither an answer nor its reason"),
-        ("- [ ] Three", "- Three", "'- Three' is neither an answer nor its reason"),
-        ("    and that", "and that", "'and that.' is neither an answer nor its reason"),
+        ("  - Because.\n- [x]", "- [x]", "'- \\[ \\] One' is no answer with its reason: write"),
+        ("- [ ] Three", "- Three", "'- Three' is no answer with its reason"),
+        ("    and that", "and that", "'and that.' is no answer with its reason"),
     ],
 )
 def test_a_mistake_in_the_form_is_named(old, new, complaint):

@@ -32,12 +32,12 @@ def accuracies(name):
 
 def test_every_network_has_a_recipe():
     listed = [Network.__name__ for Network in networks.NETWORKS]
-    assert listed == [name for name in RECIPES if "-" not in name]
+    assert listed == [name for name in RECIPES if "-" not in name], "see course/recipes.py"
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_accuracy_was_measured_with_the_recipe_that_is_written_down(name):
-    command = f"python -m benchmarks.accuracy --net {name} --seeds 5 --weights ..."
+    command = f"python -m benchmarks.accuracy --net {name} --seeds 10 --weights ..."
     assert report.has_results(name), f"{name} has not been measured yet: {command}"
     record = report.read(f"accuracy-{name}")
     network = build(name, RECIPES[name])

@@ -43,9 +43,10 @@ def read_quiz(text):
         for objective, block in sections(part, "### (.+)"):
             for heading, answers in sections(block, "#### (.+)"):
                 number, _, question = heading.partition(". ")
-                place = f"lesson {lesson}, question {number}"
-                if number != str(len(questions) - before + 1):
-                    raise ValueError(f"{place} has the wrong number: they count from 1")
+                expected = len(questions) - before + 1
+                place = f"lesson {lesson}, question {expected}"
+                if number != str(expected):
+                    raise ValueError(f"{place} has another number: {heading!r}")
                 answers = read_answers(answers, place)
                 questions.append(Question(int(lesson), objective, int(number), question, answers))
     return questions
@@ -61,9 +62,14 @@ def read_answers(text, place):
     """The answers to a question, each with its reason."""
     rest = ANSWER.sub("", text).strip()
     if rest:
-        raise ValueError(f"{place}: {rest.splitlines()[0]!r} is neither an answer nor its reason")
+        raise ValueError(
+            f"{place}: {rest.splitlines()[0]!r} is no answer with its reason: "
+            "write '- [ ] answer', with an x if it is right, and below it '  - reason'"
+        )
     answers = []
     for mark, answer, reason in ANSWER.findall(text):
+        if "**" in answer or "](" in answer:
+            raise ValueError(f"{place}: {answer!r} may have no markup but `code` and *emphasis*")
         answers.append(Answer(answer, mark == "x", " ".join(reason.split())))
     if len(answers) < 3:
         raise ValueError(f"{place} needs at least three answers")
