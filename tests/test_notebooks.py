@@ -126,8 +126,10 @@ def test_saved_results_reach_what_the_lessons_promise():
     promised = [("S5", "Net", 20, 99.2), ("S6", "NetGAP", 19, 99.4), ("S6", "NetFC", 19, 99.4)]
     for lesson, network, most_epochs, goal in promised:
         row = results(read(lesson))[network]
-        epochs, data, accuracy = row[1:4]
-        assert data == "MNIST" and int(epochs) <= most_epochs and float(accuracy) >= goal
+        epochs = int(row[1])
+        data = row[2]
+        accuracy = float(row[3])
+        assert data == "MNIST" and epochs <= most_epochs and accuracy >= goal
 
 
 # --- One more lesson ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import gzip
 import re
 
 import pytest
-from browsing import PATIENCE, SITE, open_page, wait_until
+from browsing import PATIENCE, SITE, wait_until
 from helpers import HERE
 
 import utils
@@ -167,16 +167,16 @@ def test_what_an_address_says_is_shown_as_text_and_the_page_goes_on(visit):
     wait_until(page, lambda: steps(page) == 1)
 
 
-@pytest.fixture(scope="module")
-def read_address(browser, address):
-    """What website/static/settings.js reads in the last part of an address."""
-    page = open_page(browser)
-    page.goto(address + "_static/favicon.svg")  # a page at the same address, without scripts
-    yield lambda query: page.evaluate(PARSE, query)
-    page.close()
-
-
 PARSE = """async query => (await import("./settings.js")).parse(query)"""
+
+
+@pytest.fixture
+def read_address(blank, address):
+    """What website/static/settings.js reads in the last part of an address."""
+    blank.goto(address + "_static/favicon.svg")  # a page at the same address, without scripts
+    return lambda query: blank.evaluate(PARSE, query)
+
+
 WRONG = ["__proto__=1", "digits=1e3", "digits=7e9", "digits=99"]
 WRONG += ["rate=", "rate=-3", "rate=alert(1)", "net=Nobody", "fall=2"]
 

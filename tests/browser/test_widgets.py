@@ -111,8 +111,12 @@ EVIL = "<img src=x onerror=isHacked=true>"
 
 def test_names_of_layers_are_shown_as_text(page):
     """A network may be somebody else's, and its names are whatever that person likes."""
-    evil = type(EVIL, (nn.Conv2d,), {})(1, 2, 3)
-    network = nn.Sequential(OrderedDict({EVIL: evil, "1": nn.Conv2d(2, 1, 1)}))
+
+    class Evil(nn.Conv2d):
+        """Its name is set below."""
+
+    Evil.__name__ = EVIL
+    network = nn.Sequential(OrderedDict({EVIL: Evil(1, 2, 3), "1": nn.Conv2d(2, 1, 1)}))
     lens = ConvolutionLens(network, seven())
     show(page, lens)
     assert f"1. {EVIL}: convolution" in texts(page, "option")
