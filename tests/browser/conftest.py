@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from browsing import PICTURES, SITE, open_page, served
+from browsing import PATIENCE, PICTURES, SITE, WIDE, open_page, served
 from filelock import FileLock
 from helpers import HERE
 
@@ -73,11 +74,24 @@ def browser(chromium):
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
+@pytest.fixture(scope="session")
+def tab(browser):
+    """A page that tests use one after another: a new one costs more than most of what they do."""
     page = open_page(browser)
     yield page
     page.close()
+
+
+@pytest.fixture
+def page(tab):
+    """A page that is empty, as if it were new. Who stops its clock needs another: that stays."""
+    tab.goto("about:blank")
+    tab.set_viewport_size(WIDE)
+    tab.set_default_timeout(PATIENCE)
+    yield tab
+    tab.unroute_all()
+    tab.emulate_media(media="null", color_scheme="null", forced_colors="null")
+    tab.emulate_media(reduced_motion="reduce")
 
 
 @pytest.fixture(scope="module")
@@ -95,44 +109,56 @@ def address():
         yield address
 
 
-@pytest.fixture
-def visit(browser, address):
-    """Opens a page; nothing may go wrong, and no other host may be asked."""
-    contexts = []
+@contextmanager
+def watched(page, address, expected):
+    """While a page is used, nothing but what is expected may go wrong; no other host is asked."""
     complaints = []
 
-    def open_page(name, width=1400, theme="light", expected=(), without=None, **options):
-        size = {"width": width, "height": 900}
-        usual = {"viewport": size, "color_scheme": theme, "reduced_motion": "reduce"}
-        context = browser.new_context(**usual | options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        if without:
-            page.route(without, lambda route: route.fulfill(content_type="text/javascript"))
+    def check_request(request):
+        if not request.url.startswith((address, "data:", f"blob:{address}")):
+            complaints.append(request.url)
 
-        def complain(text):
-            if not any(part in text for part in expected):
-                complaints.append(text)
+    def check_message(message):
+        if message.type == "error":
+            complaints.append(message.text)
 
-        def check_request(request):
-            if not request.url.startswith((address, "data:", f"blob:{address}")):
-                complain(request.url)
+    def check_error(error):
+        complaints.append(str(error))
 
-        def check_message(message):
-            if message.type == "error":
-                complain(message.text)
+    checks = {"request": check_request, "console": check_message, "pageerror": check_error}
+    for event, check in checks.items():
+        page.on(event, check)
+    yield
+    for event, check in checks.items():
+        page.remove_listener(event, check)
+    assert [text for text in complaints if not any(part in text for part in expected)] == []
 
-        page.on("request", check_request)
-        page.on("console", check_message)
-        page.on("pageerror", lambda error: complain(str(error)))
-        page.goto(address + name, wait_until="networkidle")
-        return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+@pytest.fixture
+def visit(browser, address, page):
+    """Opens a page of the website, and watches it.
+
+    A test that needs another kind of browser (`options`), or two pages at once, or leaves
+    something behind (`alone`), gets a page of its own.
+    """
+    with ExitStack() as stack:
+
+        def visit(name, width=1400, theme="light", expected=(), alone=False, **options):
+            size = {"width": width, "height": 900}
+            media = {"color_scheme": theme, "reduced_motion": "reduce"}
+            if alone or options:
+                context = browser.new_context(**{"viewport": size} | media | options)
+                visited = stack.enter_context(context).new_page()
+            else:
+                visited = page
+                visited.set_viewport_size(size)
+                visited.emulate_media(**media)
+            visited.set_default_timeout(20_000)
+            stack.enter_context(watched(visited, address, expected))
+            visited.goto(address + name, wait_until="networkidle")
+            return visited
+
+        yield visit
 
 
 @pytest.hookimpl(wrapper=True)

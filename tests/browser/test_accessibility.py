@@ -36,25 +36,18 @@ LOOK = """async ([impacts, rules]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def context(browser):
-    with browser.new_context(reduced_motion="reduce") as context:
-        yield context
-
-
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_on_a_page_keeps_people_out(context, address, name):
-    with context.new_page() as page:
-        page.goto(address + name)
-        wake_widgets(page)
-        page.evaluate(HURRY)
-        page.evaluate(THIN)
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = {}
-        for width, theme, rules in VISITS:
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=theme)
-            page.locator(f"html[data-theme={theme}]").wait_for()
-            page.wait_for_timeout(500)  # until the theme lets the keyboard reach what scrolls
-            found[width, theme] = page.evaluate(LOOK, [IMPACTS, rules])
-        assert not any(found.values()), found
+def test_nothing_on_a_page_keeps_people_out(page, address, name):
+    page.goto(address + name)
+    wake_widgets(page)
+    page.evaluate(HURRY)
+    page.evaluate(THIN)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = {}
+    for width, theme, rules in VISITS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        page.locator(f"html[data-theme={theme}]").wait_for()
+        page.wait_for_timeout(500)  # until the theme lets the keyboard reach what scrolls
+        found[width, theme] = page.evaluate(LOOK, [IMPACTS, rules])
+    assert not any(found.values()), found

@@ -1,7 +1,7 @@
 """The film's JavaScript: its pure functions, and the film without a kernel."""
 
 import pytest
-from browsing import PICTURES, change, encoded, load, short_film, show, texts
+from browsing import PICTURES, change, encoded, load, open_page, short_film, show, texts
 
 from course.widgets.film import TrainingFilm
 
@@ -171,29 +171,36 @@ def test_in_high_contrast_the_bars_keep_their_colours(page):
 PARTS = ".film :is(input, button, figure, canvas, figcaption, .course-row)"
 
 
-def test_the_film_plays_to_its_end_and_starts_over(page):
-    show(page, short_film())
+@pytest.fixture
+def timed(browser):
+    """A page on which a test can make time pass faster."""
+    page = open_page(browser)
     page.clock.install()
-    button, title = page.get_by_role("button"), page.locator(".film-slider span")
+    yield page
+    page.close()
+
+
+def test_the_film_plays_to_its_end_and_starts_over(timed):
+    show(timed, short_film())
+    button, title = timed.get_by_role("button"), timed.locator(".film-slider span")
     button.click()
     assert button.inner_text() == "Pause"
-    page.clock.run_for(10_000)
+    timed.clock.run_for(10_000)
     assert title.inner_text() == "after epoch 3 of 3" and button.inner_text() == "Play"
     button.click()
     assert title.inner_text() == "before training"
 
 
-def test_the_film_pauses_at_a_press_and_at_the_slider(page):
-    show(page, short_film())
-    page.clock.install()
-    button, title = page.get_by_role("button"), page.locator(".film-slider span")
-    for pause in [button.click, lambda: page.locator(".film input").press("ArrowRight")]:
-        page.locator(".film input").press("Home")
+def test_the_film_pauses_at_a_press_and_at_the_slider(timed):
+    show(timed, short_film())
+    button, title = timed.get_by_role("button"), timed.locator(".film-slider span")
+    for pause in [button.click, lambda: timed.locator(".film input").press("ArrowRight")]:
+        timed.locator(".film input").press("Home")
         button.click()
-        page.clock.run_for(800)
+        timed.clock.run_for(800)
         pause()
         stopped = title.inner_text()
-        page.clock.run_for(10_000)
+        timed.clock.run_for(10_000)
         assert title.inner_text() == stopped != "before training"
 
 

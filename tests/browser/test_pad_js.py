@@ -134,16 +134,12 @@ ANSWER = """([question, probabilities, picture]) => {
 NOTHING = [0] * 10
 
 
-def stop_clock(page):
-    """From now on, time passes only when a test says so."""
-    page.clock.install(time=0)
-    page.clock.pause_at(1000)
-    return page
-
-
 @pytest.fixture(scope="module")
 def timeless(blank):
-    return stop_clock(blank)
+    """A page on which time passes only when a test says so."""
+    blank.clock.install(time=0)
+    blank.clock.pause_at(1000)
+    return blank
 
 
 @pytest.fixture
@@ -192,12 +188,11 @@ def drawn(question):
 
 
 @pytest.mark.parametrize("width", [1300, 200])
-def test_a_dot_reaches_the_kernel(page, width):
+def test_a_dot_reaches_the_kernel(shown, width):
     """Notices: ink in the wrong place or of the wrong size, on a pad of any size."""
-    show(stop_clock(page), DigitPad(NetMini()))
-    page.set_viewport_size({"width": width, "height": 800})
-    draw(page, [(0.25, 0.5)])
-    (question,) = questions(page)
+    shown.set_viewport_size({"width": width, "height": 800})
+    draw(shown, [(0.25, 0.5)])
+    (question,) = questions(shown)
     shares = drawn(question) / 255
     assert shares.sum() == pytest.approx(math.pi * 6**2, rel=0.03), "24 of 280 wide: 12 of 140"
     places = torch.arange(140) + 0.5

@@ -185,7 +185,7 @@ def test_search_finds_a_term(visit):
 
 
 def test_the_theme_can_be_switched(visit):
-    page = visit("index.html", theme="light")
+    page = visit("index.html", theme="light", alone=True)
     colours = []
     for choice in ["Light", "Dark"]:
         page.locator(".theme-switch-button:visible").click()
@@ -197,7 +197,7 @@ def test_the_theme_can_be_switched(visit):
 
 
 def test_dark_pages_are_printed_in_the_light_theme(visit):
-    page = visit("index.html", theme="dark")
+    page = visit("index.html", theme="dark", alone=True)
     awake(page, "pad")
     page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {BACKGROUND}; }})")
     page.pdf()
@@ -282,8 +282,10 @@ CUT_OFF = """place => [...place.querySelectorAll("input")].filter((input) => {
 
 
 @each_page_with_widgets
-def test_widgets_can_be_read_stay_in_their_frame_and_move_nothing_else(visit, name):
-    asleep = visit(name, without="**/host.js*")
+def test_widgets_can_be_read_stay_in_their_frame_and_move_nothing_else(visit, address, name):
+    asleep = visit("404.html", alone=True)
+    asleep.route("**/host.js*", lambda route: route.fulfill(content_type="text/javascript"))
+    asleep.goto(address + name)
     page = visit(name)
     for width, theme in [(1400, "dark"), (800, "light"), (390, "dark")]:
         for each in (asleep, page):
@@ -385,57 +387,17 @@ def test_a_network_that_cannot_be_loaded(visit):
     assert place.locator("select").input_value() == "Net"
 
 
-@pytest.fixture
-def faulty(browser, address):
-    """A page on which requests may fail."""
-    with browser.new_context(base_url=address) as context:
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        yield page
+def sign_in(route):
+    route.fulfill(body="<title>Sign in</title>", content_type="text/html")
 
 
+@pytest.mark.parametrize("answer", [lambda route: route.abort(), sign_in], ids=["none", "another"])
 @pytest.mark.parametrize("missing", ["networks/*", "worker.js", "engine.js"])
-def test_a_widget_that_cannot_be_loaded_keeps_its_picture(faulty, missing):
-    faulty.route(f"**/{missing}", lambda route: route.abort())
-    faulty.goto("index.html")
-    faulty.get_by_text("This could not be loaded.").wait_for()
-    assert faulty.locator(".live-pad img").is_visible()
-
-
-def of_another_network():
-    return (SITE / "_static" / "networks" / "NetFC.bin").read_bytes()
-
-
-def cut_off():
-    return (SITE / "_static" / "networks" / "NetGAP.bin").read_bytes()[:-400]
-
-
-def flipped():
-    content = bytearray((SITE / "_static" / "networks" / "NetGAP.bin").read_bytes())
-    content[1000] ^= 1
-    return bytes(content)
-
-
-@pytest.mark.parametrize(
-    "content", [cut_off, flipped, of_another_network, lambda: b"<title>Sign in</title>"]
-)
-@pytest.mark.parametrize("is_safe", [True, False], ids=["https", "http"])
-def test_other_weights_are_not_taken_for_a_networks(faulty, address, content, is_safe):
-    """Else the pad would read digits with them, and be wrong or unsure of all of them."""
-    if not is_safe:  # where a browser computes no hash; all but the flipped bit is noticed there
-        hide = "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined });"
-        worker = (SITE / "_static" / "worker.js").read_text(encoding="utf-8")
-        faulty.route(
-            "**/worker.js",
-            lambda route: route.fulfill(body=hide + worker, content_type="text/javascript"),
-        )
-    faulty.route("**/networks/NetGAP.bin", lambda route: route.fulfill(body=content()))
-    faulty.goto("index.html")
-    if content is flipped and not is_safe:
-        faulty.locator(".live-pad[data-state=awake]").wait_for()
-        return
-    faulty.get_by_text("This could not be loaded.").wait_for()
-    assert faulty.locator(".live-pad img").is_visible()
+def test_a_widget_that_cannot_be_loaded_keeps_its_picture(page, address, missing, answer):
+    page.route(f"**/{missing}", answer)
+    page.goto(address)
+    page.get_by_text("This could not be loaded.").wait_for()
+    assert page.locator(".live-pad img").is_visible()
 
 
 @each_page
@@ -455,13 +417,13 @@ def test_a_page_is_small_and_runs_its_own_scripts_only(visit, name):
 
 
 @each_page_with_widgets
-def test_opened_as_a_file_a_page_says_what_it_needs(faulty, name):
-    faulty.goto((SITE / name).as_uri())
+def test_opened_as_a_file_a_page_says_what_it_needs(page, name):
+    page.goto((SITE / name).as_uri())
     for widget in WIDGETS[name]:
-        place = faulty.locator(f".live-{widget}")
+        place = page.locator(f".live-{widget}")
         place.get_by_text("A browser starts this only from a web server.").wait_for()
         assert place.locator("img").is_visible() and place.get_by_role("button").count() == 0
-    assert faulty.evaluate("() => document.styleSheets.length") > 2, "it looks as usual"
+    assert page.evaluate("() => document.styleSheets.length") > 2, "it looks as usual"
 
 
 def test_the_bench_steps_to_the_numbers_of_the_lesson(visit):
